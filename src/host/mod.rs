@@ -1,0 +1,70 @@
+//! The host as nkudo understands it: every default decided, every reference resolved.
+//!
+//! `config` is what a file says; this is what it means. Nothing here is optional because a default
+//! was left open: an `Option` means that the thing may really be absent (a VM without an initrd).
+//! Every value is of a type that cannot hold a bad one, so the code after this point has no
+//! "if the name is too long". The same types are the manifest of a generation, so their
+//! serialised form is a file format: `generation::manifest` owns its version.
+
+#![deny(clippy::disallowed_methods)]
+
+mod disk;
+mod identifier;
+mod limits;
+mod link_name;
+mod mac;
+mod network;
+mod nic;
+mod path;
+mod size;
+mod time_span;
+mod vm;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use disk::{Disk, DiskAccess, DiskFormat};
+pub use identifier::{BadIdentifier, DiskName, NetworkName, VmId};
+pub use limits::{BadWeight, CpuQuota, Limits, Weight};
+pub use link_name::{BadLinkName, LinkName};
+pub use mac::{BadMac, Mac};
+pub use network::Network;
+pub use nic::Nic;
+pub use path::{AbsolutePath, BadPath};
+pub use size::{BadSize, Size};
+pub use time_span::{BadTimeSpan, TimeSpan};
+pub use vm::{
+    Autostart, BadCmdLine, Balloon, Boot, CmdLine, HugePages, Memory, OnChange, OnTimeout, Ready, Restart,
+    Sharing, Vcpus, Vm,
+};
+
+/// A whole host: what `nkudo.toml` and its drop-ins mean.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Host {
+    pub hypervisor: HypervisorName,
+    pub state_dir: AbsolutePath,
+    pub network_backend: NetworkBackend,
+    pub networks: BTreeMap<NetworkName, Network>,
+    pub vms: BTreeMap<VmId, Vm>,
+}
+
+/// How the cloud-hypervisor binary is named in the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HypervisorName {
+    /// Looked up on PATH when a generation is rendered.
+    OnPath(String),
+    Absolute(AbsolutePath),
+}
+
+/// Who makes the bridges and their addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkBackend {
+    /// systemd-networkd where it runs, else rtnetlink.
+    Auto,
+    Networkd,
+    Netlink,
+}

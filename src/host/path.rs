@@ -1,0 +1,96 @@
+//! Absolute paths.
+
+use std::fmt;
+use std::str::FromStr;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+
+/// An absolute path of UTF-8 without `.`, `..`, doubled or trailing slashes, as systemd wants
+/// paths (it refuses others with "path is not normalized").
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AbsolutePath(Utf8PathBuf);
+
+/// Why a text is not such a path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadPath {
+    #[error("it is empty")]
+    Empty,
+    #[error("it is not absolute (it does not begin with `/`)")]
+    Relative,
+    #[error("it holds a `.` or `..` component")]
+    Dots,
+    #[error("it has a doubled or trailing `/`")]
+    Slashes,
+    #[error("it holds a control character ({0:?})")]
+    Control(char),
+    #[error("it is longer than 4095 bytes")]
+    TooLong,
+    #[error("it is `/` itself")]
+    Root,
+}
+
+impl AbsolutePath {
+    pub fn as_path(&self) -> &Utf8Path {
+        &self.0
+    }
+
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    pub fn starts_with(&self, base: &str) -> bool {
+        self.0.starts_with(base)
+    }
+}
+
+impl FromStr for AbsolutePath {
+    type Err = BadPath;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() {
+            return Err(BadPath::Empty);
+        }
+        let Some(inner) = text.strip_prefix('/') else {
+            return Err(BadPath::Relative);
+        };
+        if inner.is_empty() {
+            return Err(BadPath::Root);
+        }
+        if text.len() > 4095 {
+            return Err(BadPath::TooLong);
+        }
+        if let Some(bad) = text.chars().find(|c| c.is_control()) {
+            return Err(BadPath::Control(bad));
+        }
+        for component in inner.split('/') {
+            match component {
+                "" => return Err(BadPath::Slashes),
+                "." | ".." => return Err(BadPath::Dots),
+                _ => {}
+            }
+        }
+        Ok(Self(Utf8PathBuf::from(text)))
+    }
+}
+
+impl TryFrom<String> for AbsolutePath {
+    type Error = BadPath;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<AbsolutePath> for String {
+    fn from(path: AbsolutePath) -> Self {
+        path.0.into_string()
+    }
+}
+
+impl fmt::Display for AbsolutePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,206 @@
+//! A virtual machine.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::num::{NonZeroU8, NonZeroU32};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AbsolutePath, Disk, Limits, Nic, Size, TimeSpan, VmId};
+
+/// Everything about one VM that nkudo acts on. What a changed field costs is in `plan::cost`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Vm {
+    pub vcpus: Vcpus,
+    pub memory: Memory,
+    pub boot: Boot,
+    pub disks: Vec<Disk>,
+    pub nics: Vec<Nic>,
+    /// The guest's vsock context id; the host's end is `vsock.sock` in the VM's runtime directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vsock_cid: Option<NonZeroU32>,
+    pub autostart: Autostart,
+    pub restart: Restart,
+    pub on_change: OnChange,
+    pub start_timeout: TimeSpan,
+    pub stop_timeout: TimeSpan,
+    pub ready: Ready,
+    /// VMs of this host that are started before this one and stopped after it.
+    pub after: BTreeSet<VmId>,
+    pub limits: Limits,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Vcpus {
+    pub boot: NonZeroU8,
+    /// Not below `boot`; what the guest can be resized to while it runs.
+    pub max: NonZeroU8,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Memory {
+    pub size: Size,
+    /// Not below `size`; what the guest can be resized to while it runs.
+    pub max: Size,
+    pub hugepages: HugePages,
+    pub sharing: Sharing,
+    pub balloon: Balloon,
+}
+
+/// Which pages of the host back the guest's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HugePages {
+    Off,
+    /// Of the host's default huge page size.
+    Default,
+    Of(Size),
+}
+
+/// Whether others can have the guest's pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sharing {
+    Private,
+    /// Mapped shared, as vhost-user devices need it.
+    Shared,
+    /// Offered to the kernel's same-page merging.
+    Mergeable,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balloon {
+    Off,
+    /// Deflates when the guest runs out of memory, and reports free pages to the host.
+    On,
+}
+
+/// What the VM boots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Boot {
+    Kernel {
+        kernel: AbsolutePath,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        initrd: Option<AbsolutePath>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cmdline: Option<CmdLine>,
+    },
+    Firmware(AbsolutePath),
+}
+
+/// A kernel command line: 1 to 2047 bytes, no control characters.
+///
+/// x86's COMMAND_LINE_SIZE is 2048 with the NUL, and cloud-hypervisor refuses what is longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CmdLine(String);
+
+/// Why a text is not a kernel command line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadCmdLine {
+    #[error("it is empty")]
+    Empty,
+    #[error("it is {0} bytes long; the kernel takes at most 2047")]
+    TooLong(usize),
+    #[error("it holds a control character ({0:?})")]
+    Control(char),
+    #[error("it holds {0:?}; the VMM takes only ASCII here")]
+    NotAscii(char),
+}
+
+impl CmdLine {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for CmdLine {
+    type Err = BadCmdLine;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() {
+            return Err(BadCmdLine::Empty);
+        }
+        if text.len() > 2047 {
+            return Err(BadCmdLine::TooLong(text.len()));
+        }
+        match text.chars().find(|c| c.is_control() || !c.is_ascii()) {
+            Some(bad) if bad.is_control() => Err(BadCmdLine::Control(bad)),
+            Some(bad) => Err(BadCmdLine::NotAscii(bad)),
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for CmdLine {
+    type Error = BadCmdLine;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<CmdLine> for String {
+    fn from(cmdline: CmdLine) -> Self {
+        cmdline.0
+    }
+}
+
+impl fmt::Display for CmdLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether `nkudo switch` starts the VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Autostart {
+    Yes,
+    /// Declared only; `nkudo start` starts it.
+    No,
+}
+
+/// When systemd starts the VM again by itself (`Restart=`, systemd.service(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    No,
+    /// When the VMM or a vCPU failed, not when the guest powered off.
+    OnFailure,
+    /// Also when the guest powered off.
+    Always,
+}
+
+/// What a switch does with a running VM that must restart to become as declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnChange {
+    Restart,
+    /// Leaves it running, and says that the change is pending.
+    Defer,
+}
+
+/// When the VM's start is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ready {
+    /// When the VMM says that the vCPUs run.
+    Vmm { on_timeout: OnTimeout },
+}
+
+/// What becomes of a VM that is not ready within its start timeout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnTimeout {
+    /// It runs on, with a warning in the journal.
+    Continue,
+    /// Its start fails, and systemd stops it.
+    Fail,
+}

@@ -1,0 +1,15 @@
+//! nkudo makes a Linux host be what one TOML file says of its virtual machines.
+//!
+//! The modules, in the order in which data flows through them:
+//!
+//! ```text
+//! TOML text ──► config ──► host ──► generation          pure
+//!                                       │
+//! systemd, netlink, store ──► observed ─┤
+//!                                       ▼
+//!                                     plan              pure
+//!                                       ▼
+//!                            apply ──► outcome ──► report
+//! ```
+
+pub mod host;

@@ -13,3 +13,5 @@
 //! ```
 
 pub mod host;
+pub mod hypervisor;
+pub mod unit;

@@ -58,9 +58,15 @@ impl LinkName {
         if name.len() <= room {
             return Self(format!("{prefix}{name}{suffix}"));
         }
-        let hash: String =
-            Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).take(8).collect();
-        Self(format!("{prefix}_{}{suffix}", &hash[..(room - 1).min(hash.len())]))
+        let hash: String = Sha256::digest(name)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .take(8)
+            .collect();
+        Self(format!(
+            "{prefix}_{}{suffix}",
+            &hash[..(room - 1).min(hash.len())]
+        ))
     }
 }
 
@@ -117,7 +123,10 @@ mod tests {
 
     #[test]
     fn short_ids_stay_readable() {
-        assert_eq!(LinkName::tap(&"web".parse().unwrap(), 0).as_str(), "nkt-web-0");
+        assert_eq!(
+            LinkName::tap(&"web".parse().unwrap(), 0).as_str(),
+            "nkt-web-0"
+        );
         assert_eq!(LinkName::bridge(&"lan".parse().unwrap()).as_str(), "nk-lan");
     }
 
@@ -127,7 +136,10 @@ mod tests {
         let two = LinkName::tap(&"customer-database-2".parse().unwrap(), 15);
         assert_ne!(one, two);
         for name in [one, two] {
-            assert!(name.as_str().starts_with("nkt-_") && name.as_str().len() <= 15, "{name}");
+            assert!(
+                name.as_str().starts_with("nkt-_") && name.as_str().len() <= 15,
+                "{name}"
+            );
             assert!(name.as_str().ends_with("-15"));
             assert_eq!(name.as_str().parse::<LinkName>().unwrap(), name);
         }

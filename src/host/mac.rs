@@ -95,8 +95,11 @@ impl From<Mac> for String {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        for (index, byte) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ":" };
+            write!(f, "{separator}{byte:02x}")?;
+        }
+        Ok(())
     }
 }
 
@@ -117,7 +120,12 @@ mod tests {
     fn what_a_nic_cannot_have_is_refused() {
         assert_eq!("01:00:5e:00:00:01".parse::<Mac>(), Err(BadMac::Multicast));
         assert_eq!("00:00:00:00:00:00".parse::<Mac>(), Err(BadMac::Zero));
-        for text in ["52:54:00:00:00", "52-54-00-00-00-01", "+f:54:00:00:00:01", "52:54:00:00:00:01:02"] {
+        for text in [
+            "52:54:00:00:00",
+            "52-54-00-00-00-01",
+            "+f:54:00:00:00:01",
+            "52:54:00:00:00:01:02",
+        ] {
             assert_eq!(text.parse::<Mac>(), Err(BadMac::Notation), "{text}");
         }
     }

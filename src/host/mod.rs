@@ -35,8 +35,8 @@ pub use path::{AbsolutePath, BadPath};
 pub use size::{BadSize, Size};
 pub use time_span::{BadTimeSpan, TimeSpan};
 pub use vm::{
-    Autostart, BadCmdLine, Balloon, Boot, CmdLine, HugePages, Memory, OnChange, OnTimeout, Ready, Restart,
-    Sharing, Vcpus, Vm,
+    Autostart, BadCmdLine, Balloon, Boot, CmdLine, HugePages, Memory, OnChange, OnTimeout, Ready,
+    Restart, Sharing, Vcpus, Vm,
 };
 
 /// A whole host: what `nkudo.toml` and its drop-ins mean.

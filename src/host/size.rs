@@ -53,7 +53,9 @@ impl FromStr for Size {
         if text.is_empty() {
             return Err(BadSize::Empty);
         }
-        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let digits = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
         let (number, suffix) = text.split_at(digits);
         if number.is_empty() {
             return Err(BadSize::Number(text.to_owned()));
@@ -67,7 +69,10 @@ impl FromStr for Size {
                 .ok_or_else(|| BadSize::Suffix(suffix.to_owned()))?,
         };
         let number: u64 = number.parse().map_err(|_| BadSize::TooLarge)?;
-        number.checked_mul(1 << shift).map(Self).ok_or(BadSize::TooLarge)
+        number
+            .checked_mul(1 << shift)
+            .map(Self)
+            .ok_or(BadSize::TooLarge)
     }
 }
 
@@ -88,7 +93,9 @@ impl From<Size> for String {
 /// The shortest text that means exactly this size: `1536M`, `2G`.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = SUFFIXES.iter().find(|(_, shift)| self.0 != 0 && self.0.trailing_zeros() >= *shift);
+        let whole = SUFFIXES
+            .iter()
+            .find(|(_, shift)| self.0 != 0 && self.0.trailing_zeros() >= *shift);
         match whole {
             Some((letter, shift)) => write!(f, "{}{letter}", self.0 >> shift),
             None => write!(f, "{}", self.0),

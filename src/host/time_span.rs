@@ -45,7 +45,7 @@ impl FromStr for TimeSpan {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // jiff would also take ISO 8601 (`PT90S`) and `1h ago`, which systemd does not.
         let written_as_systemd = text.starts_with(|c: char| c.is_ascii_digit())
-            && !text.contains(|c: char| c == ',' || c == ':')
+            && !text.contains([',', ':'])
             && !text.ends_with("ago");
         if !written_as_systemd {
             return Err(BadTimeSpan::Notation);
@@ -57,7 +57,9 @@ impl FromStr for TimeSpan {
         } else if span > LONGEST {
             Err(BadTimeSpan::TooLong)
         } else {
-            Ok(Self(Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))))
+            Ok(Self(Duration::from_millis(
+                u64::try_from(span.as_millis()).unwrap_or(u64::MAX),
+            )))
         }
     }
 }
@@ -79,8 +81,13 @@ impl From<TimeSpan> for String {
 /// As systemd prints it: `1min 30s`.
 impl fmt::Display for TimeSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(&str, u128); 5] =
-            [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1)];
+        const UNITS: [(&str, u128); 5] = [
+            ("d", 86_400_000),
+            ("h", 3_600_000),
+            ("min", 60_000),
+            ("s", 1000),
+            ("ms", 1),
+        ];
         let mut rest = self.0.as_millis();
         let mut separator = "";
         for (unit, millis) in UNITS {
@@ -100,9 +107,12 @@ mod tests {
 
     #[test]
     fn systemd_notation_is_read_and_printed() {
-        for (text, printed) in
-            [("90s", "1min 30s"), ("2min", "2min"), ("1h 30min", "1h 30min"), ("1500ms", "1s 500ms")]
-        {
+        for (text, printed) in [
+            ("90s", "1min 30s"),
+            ("2min", "2min"),
+            ("1h 30min", "1h 30min"),
+            ("1500ms", "1s 500ms"),
+        ] {
             let span: TimeSpan = text.parse().unwrap();
             assert_eq!(span.to_string(), printed);
             assert_eq!(printed.parse::<TimeSpan>().unwrap(), span);
@@ -112,7 +122,11 @@ mod tests {
     #[test]
     fn other_notations_are_refused() {
         for text in ["90", "", "PT90S", "-5s", "5 parsecs", "1h ago", "infinity"] {
-            assert_eq!(text.parse::<TimeSpan>(), Err(BadTimeSpan::Notation), "{text}");
+            assert_eq!(
+                text.parse::<TimeSpan>(),
+                Err(BadTimeSpan::Notation),
+                "{text}"
+            );
         }
         assert_eq!("0s".parse::<TimeSpan>(), Err(BadTimeSpan::TooShort));
         assert_eq!("9000h".parse::<TimeSpan>(), Err(BadTimeSpan::TooLong));

@@ -1,0 +1,137 @@
+//! The command line of one VM.
+
+use std::fmt::Write as _;
+
+use crate::host::{Balloon, Boot, Disk, DiskAccess, DiskFormat, HugePages, Memory, Sharing, Vm};
+
+use super::Version;
+
+/// The arguments after the program's name. `runtime_dir` is where the VM's sockets are.
+///
+/// The TAPs are the unit's extra file descriptors, which systemd passes as 3 and up in the order
+/// of the NICs (`ExtraFileDescriptors=`, org.freedesktop.systemd1(5)).
+pub fn argv(vm: &Vm, version: Version, runtime_dir: &str) -> Vec<String> {
+    let mut args: Vec<String> = Vec::new();
+    let mut option = |name: &str, values: Vec<String>| {
+        args.push(format!("--{name}"));
+        args.extend(values);
+    };
+    option("api-socket", vec![format!("path={runtime_dir}/api.sock")]);
+    // The unit's own /tmp: `nkudo unit post` reads there whether a vCPU failed, because
+    // cloud-hypervisor exits with 0 on that as on a guest's power-off.
+    option("log-file", vec!["/tmp/cloud-hypervisor.log".to_owned()]);
+    option(
+        "cpus",
+        vec![format!("boot={},max={}", vm.vcpus.boot, vm.vcpus.max)],
+    );
+    option("memory", vec![memory(&vm.memory)]);
+    if vm.memory.balloon == Balloon::On {
+        option(
+            "balloon",
+            vec!["size=0,deflate_on_oom=on,free_page_reporting=on".to_owned()],
+        );
+    }
+    match &vm.boot {
+        Boot::Kernel {
+            kernel,
+            initrd,
+            cmdline,
+        } => {
+            option("kernel", vec![kernel.to_string()]);
+            if let Some(initrd) = initrd {
+                option("initramfs", vec![initrd.to_string()]);
+            }
+            if let Some(cmdline) = cmdline {
+                option("cmdline", vec![cmdline.to_string()]);
+            }
+        }
+        Boot::Firmware(firmware) => option("firmware", vec![firmware.to_string()]),
+    }
+    // One option with several values: releases 36 to 51 take no second `--disk` or `--net`.
+    if !vm.disks.is_empty() {
+        option(
+            "disk",
+            vm.disks.iter().map(|one| disk(one, version)).collect(),
+        );
+    }
+    if !vm.nics.is_empty() {
+        let nics = vm.nics.iter().zip(3..);
+        option(
+            "net",
+            nics.map(|(nic, fd)| format!("fd={fd},mac={},num_queues=2", nic.mac))
+                .collect(),
+        );
+    }
+    if let Some(cid) = vm.vsock_cid {
+        option(
+            "vsock",
+            vec![format!("cid={cid},socket={runtime_dir}/vsock.sock")],
+        );
+    }
+    // The serial port is the unit's standard output, and so the journal.
+    option("serial", vec!["tty".to_owned()]);
+    option("console", vec!["off".to_owned()]);
+    args
+}
+
+fn memory(memory: &Memory) -> String {
+    let mut text = format!("size={}", memory.size);
+    if memory.max > memory.size {
+        let more = memory.max.bytes() - memory.size.bytes();
+        let _ = write!(text, ",hotplug_method=virtio-mem,hotplug_size={more}");
+    }
+    match memory.hugepages {
+        HugePages::Off => {}
+        HugePages::Default => text.push_str(",hugepages=on"),
+        HugePages::Of(size) => {
+            let _ = write!(text, ",hugepages=on,hugepage_size={size}");
+        }
+    }
+    match memory.sharing {
+        Sharing::Private => {}
+        Sharing::Shared => text.push_str(",shared=on"),
+        Sharing::Mergeable => text.push_str(",mergeable=on"),
+    }
+    text
+}
+
+fn disk(disk: &Disk, version: Version) -> String {
+    let mut text = format!("path={},serial={}", quoted(disk.path.as_str()), disk.name);
+    if disk.access == DiskAccess::ReadOnly {
+        text.push_str(",readonly=on");
+    }
+    if version.knows_image_type() {
+        text.push_str(match disk.format {
+            DiskFormat::Raw => ",image_type=raw",
+            DiskFormat::Qcow2 => ",image_type=qcow2",
+        });
+    }
+    text
+}
+
+/// A value of a `key=value,…` option: in quotes when it holds what splits or nests options.
+///
+/// cloud-hypervisor reads a doubled quote as one (option_parser). It also trims white space at
+/// both ends of a value, which the quotes stop.
+pub fn quoted(value: &str) -> String {
+    let plain = !value.is_empty()
+        && !value.contains([',', '[', ']', '"'])
+        && !value.contains(char::is_whitespace);
+    if plain {
+        value.to_owned()
+    } else {
+        format!("\"{}\"", value.replace('"', "\"\""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_values_that_need_quotes_have_them() {
+        assert_eq!(quoted("/srv/web.raw"), "/srv/web.raw");
+        assert_eq!(quoted("/srv/a,b.raw"), "\"/srv/a,b.raw\"");
+        assert_eq!(quoted("/srv/a\"b"), "\"/srv/a\"\"b\"");
+    }
+}

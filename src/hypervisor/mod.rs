@@ -1,0 +1,9 @@
+//! A VM as a cloud-hypervisor command line.
+
+#![deny(clippy::disallowed_methods)]
+
+mod argv;
+mod version;
+
+pub use argv::{argv, quoted};
+pub use version::{BadVersion, Version};

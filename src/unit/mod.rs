@@ -1,0 +1,24 @@
+//! Units as data: one value, of which both the text form and the D-Bus form are made.
+//!
+//! The text is what people read in a generation and what `systemd-analyze verify` takes; the
+//! properties are what StartTransientUnit takes (org.freedesktop.systemd1(5)). Each `Setting`
+//! knows both of its spellings, so the two cannot drift apart.
+
+#![deny(clippy::disallowed_methods)]
+
+mod escape;
+mod property;
+mod setting;
+mod text;
+mod vm;
+
+pub use property::{Property, Value};
+pub use setting::{Bind, Exec, Privilege, Section, Setting};
+pub use vm::{Programs, RUNTIME_ROOT, slice_name, vm_unit, vm_unit_name};
+
+/// One unit, its settings in the order in which a reader should meet them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    pub name: String,
+    pub settings: Vec<(Section, &'static str, Setting)>,
+}

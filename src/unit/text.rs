@@ -1,0 +1,69 @@
+//! The text form: a unit file.
+
+use std::fmt::Write as _;
+
+use super::setting::{Bind, Privilege, Section, Setting};
+use super::{Unit, escape};
+
+impl Unit {
+    /// The unit as systemd.unit(5) writes it. Same unit, same bytes.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let mut current = None;
+        for (section, key, setting) in &self.settings {
+            if current != Some(*section) {
+                let header = match section {
+                    Section::Unit => "[Unit]",
+                    Section::Service => "[Service]",
+                };
+                let gap = if current.is_some() { "\n" } else { "" };
+                let _ = writeln!(out, "{gap}{header}");
+                current = Some(*section);
+            }
+            let _ = writeln!(out, "{key}={}", value(setting));
+        }
+        out
+    }
+}
+
+fn value(setting: &Setting) -> String {
+    let joined = |words: &[String]| {
+        words
+            .iter()
+            .map(|word| escape::word(word))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    match setting {
+        Setting::Text(text) => escape::text(text),
+        Setting::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
+        Setting::Span(span) => match span.as_millis() {
+            whole if whole.is_multiple_of(1000) => format!("{}s", whole / 1000),
+            millis => format!("{millis}ms"),
+        },
+        Setting::Number(number) => number.to_string(),
+        Setting::Count(count) => count.to_string(),
+        Setting::Mode(mode) => format!("{mode:04o}"),
+        Setting::Words(words) => joined(words),
+        Setting::Exec(exec) => {
+            let prefix = match exec.privilege {
+                Privilege::Sandboxed => ":",
+                Privilege::Full => "+:",
+            };
+            format!("{prefix}{}", joined(&exec.argv))
+        }
+        Setting::Allow(names) => names.join(" "),
+        Setting::Deny(names) => format!("~{}", names.join(" ")),
+        Setting::Device { path, access } => format!("{path} {access}"),
+        Setting::Binds(binds) => {
+            let path = |bind: &Bind| escape::bind(&format!("-{}", bind.0));
+            binds.iter().map(path).collect::<Vec<_>>().join(" ")
+        }
+        Setting::Credential { id, path } => format!("{id}:{}", escape::text(path)),
+        Setting::JournalField { name, value } => escape::word(&format!("{name}={value}")),
+        Setting::NoCapabilities => String::new(),
+        Setting::IpcNamespacesOnly => "ipc".to_owned(),
+        Setting::CpuQuota { usec_per_sec } => format!("{}%", usec_per_sec / 10_000),
+        Setting::DenyAnyAddress => "any".to_owned(),
+    }
+}

@@ -1,0 +1,457 @@
+//! The unit of a VM.
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+
+use crate::host::{AbsolutePath, Boot, DiskAccess, Restart, Vm, VmId};
+use crate::hypervisor::{self, Version};
+
+use super::Unit;
+use super::setting::{Bind, Exec, Privilege, Section, Setting};
+
+/// Where everything of nkudo's is that dies with the boot.
+pub const RUNTIME_ROOT: &str = "/run/nkudo";
+
+/// The programs that a unit runs, by absolute path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Programs {
+    pub hypervisor: Utf8PathBuf,
+    pub hypervisor_version: Version,
+    pub nkudo: Utf8PathBuf,
+}
+
+pub fn vm_unit_name(id: &VmId) -> String {
+    format!("nkudo-vm@{id}.service")
+}
+
+pub const fn slice_name() -> &'static str {
+    "nkudo.slice"
+}
+
+/// A user name of at most 31 bytes (systemd refuses longer ones for `DynamicUser=`): an id that
+/// does not fit is replaced by the name that its MAC derives from, hashed.
+fn user_name(id: &VmId) -> String {
+    let name = format!("nkudo-{id}");
+    if name.len() <= 31 {
+        return name;
+    }
+    // Underscores mark the hash: no id holds one.
+    let hash = crate::host::Mac::derived("user", id.as_str())
+        .to_string()
+        .replace(':', "");
+    format!("nkudo_{hash}")
+}
+
+/// The unit that runs `vm`. `digest` and `generation` identify what it was made from.
+///
+/// Everything in it is one of three things: what systemd does for the VM (starting, stopping,
+/// restarting, accounting), what the VM may use, and the sandbox. The sandbox is a root directory
+/// of the VM's own into which only the hypervisor, its libraries and this VM's files are bound:
+/// another VM's disk is not merely forbidden, it is not there, whatever its mode.
+pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation: u64) -> Unit {
+    let runtime_dir = format!("{RUNTIME_ROOT}/vms/{id}");
+    let mut unit = Builder {
+        settings: Vec::new(),
+    };
+    unit.unit("Description", text(format!("Virtual machine {id}")));
+    unit.unit("Documentation", words(["man:nkudo(8)"]));
+    // Stopped before the network goes away at shutdown.
+    unit.unit("After", words(["network.target"]));
+    unit.unit(
+        "StartLimitIntervalSec",
+        Setting::Span(Duration::from_secs(60)),
+    );
+    unit.unit("StartLimitBurst", Setting::Count(5));
+
+    let step = |verb: &str, privilege| {
+        let argv = vec![
+            programs.nkudo.to_string(),
+            "unit".to_owned(),
+            verb.to_owned(),
+            id.to_string(),
+        ];
+        Setting::Exec(Exec { argv, privilege })
+    };
+    let mut argv = vec![programs.hypervisor.to_string()];
+    argv.extend(hypervisor::argv(
+        vm,
+        programs.hypervisor_version,
+        &runtime_dir,
+    ));
+    let needs_grant = vm
+        .disks
+        .iter()
+        .any(|disk| disk.access == DiskAccess::ReadWrite);
+
+    unit.service("Type", text("exec"));
+    if needs_grant {
+        unit.service("ExecStartPre", step("grant", Privilege::Full));
+    }
+    unit.service(
+        "ExecStart",
+        Setting::Exec(Exec {
+            argv,
+            privilege: Privilege::Sandboxed,
+        }),
+    );
+    unit.service("ExecStartPost", step("ready", Privilege::Sandboxed));
+    unit.service("ExecStop", step("stop", Privilege::Sandboxed));
+    unit.service("ExecStopPost", step("post", Privilege::Sandboxed));
+    if needs_grant {
+        unit.service("ExecStopPost", step("revoke", Privilege::Full));
+    }
+    unit.service(
+        "Restart",
+        text(match vm.restart {
+            Restart::No => "no",
+            Restart::OnFailure => "on-failure",
+            Restart::Always => "always",
+        }),
+    );
+    unit.service("RestartSec", Setting::Span(Duration::from_secs(1)));
+    unit.service("RestartSteps", Setting::Count(5));
+    unit.service("RestartMaxDelaySec", Setting::Span(Duration::from_secs(60)));
+    // The steps end by themselves before systemd would kill them, so that it is they who say
+    // what happened; a timeout of systemd's leaves the unit failed and its name taken.
+    let slack = Duration::from_secs(15);
+    unit.service(
+        "TimeoutStartSec",
+        Setting::Span(vm.start_timeout.duration() + slack),
+    );
+    unit.service(
+        "TimeoutStopSec",
+        Setting::Span(vm.stop_timeout.duration() + slack),
+    );
+    unit.service("KillMode", text("mixed"));
+    unit.service("OOMPolicy", text("stop"));
+
+    unit.service("Slice", text(slice_name()));
+    unit.limits(vm);
+
+    unit.service("RuntimeDirectory", words([format!("nkudo/vms/{id}")]));
+    unit.service("RuntimeDirectoryMode", Setting::Mode(0o700));
+    unit.service(
+        "LoadCredential",
+        Setting::Credential {
+            id: "vm.json",
+            path: format!("{RUNTIME_ROOT}/booted/{id}.json"),
+        },
+    );
+    unit.journal(id, digest, generation);
+    unit.sandbox(id, vm, programs);
+    Unit {
+        name: vm_unit_name(id),
+        settings: unit.settings,
+    }
+}
+
+fn text(value: impl Into<String>) -> Setting {
+    Setting::Text(value.into())
+}
+
+fn words<W: Into<String>>(values: impl IntoIterator<Item = W>) -> Setting {
+    Setting::Words(values.into_iter().map(Into::into).collect())
+}
+
+struct Builder {
+    settings: Vec<(Section, &'static str, Setting)>,
+}
+
+impl Builder {
+    fn unit(&mut self, key: &'static str, setting: Setting) {
+        self.settings.push((Section::Unit, key, setting));
+    }
+
+    fn service(&mut self, key: &'static str, setting: Setting) {
+        self.settings.push((Section::Service, key, setting));
+    }
+
+    fn limits(&mut self, vm: &Vm) {
+        let limits = &vm.limits;
+        if let Some(weight) = limits.cpu_weight {
+            self.service("CPUWeight", Setting::Number(weight.get().into()));
+        }
+        if let Some(quota) = limits.cpu_quota {
+            self.service(
+                "CPUQuota",
+                Setting::CpuQuota {
+                    usec_per_sec: quota.usec_per_sec(),
+                },
+            );
+        }
+        if let Some(size) = limits.memory_high {
+            self.service("MemoryHigh", Setting::Number(size.bytes()));
+        }
+        if let Some(size) = limits.memory_max {
+            self.service("MemoryMax", Setting::Number(size.bytes()));
+        }
+        if let Some(weight) = limits.io_weight {
+            self.service("IOWeight", Setting::Number(weight.get().into()));
+        }
+        if let Some(count) = limits.tasks_max {
+            self.service("TasksMax", Setting::Number(count.get().into()));
+        }
+    }
+
+    fn journal(&mut self, id: &VmId, digest: &str, generation: u64) {
+        let fields = [
+            ("NKUDO_VM", id.to_string()),
+            ("NKUDO_DIGEST", digest.to_owned()),
+            ("NKUDO_GENERATION", generation.to_string()),
+        ];
+        for (name, value) in fields {
+            self.service("LogExtraFields", Setting::JournalField { name, value });
+        }
+        // The guest's serial port is in there, and must be whole.
+        self.service("LogRateLimitIntervalSec", Setting::Span(Duration::ZERO));
+    }
+
+    fn sandbox(&mut self, id: &VmId, vm: &Vm, programs: &Programs) {
+        self.service("DynamicUser", Setting::Flag(true));
+        self.service("User", text(user_name(id)));
+        self.service("SupplementaryGroups", words(["kvm"]));
+        self.service("UMask", Setting::Mode(0o077));
+        self.service("RootDirectory", text(format!("{RUNTIME_ROOT}/root/{id}")));
+        self.service("MountAPIVFS", Setting::Flag(true));
+        self.service("BindLogSockets", Setting::Flag(true));
+        self.binds(vm, programs);
+        self.service("PrivateDevices", Setting::Flag(true));
+        self.service("DevicePolicy", text("closed"));
+        self.service(
+            "DeviceAllow",
+            Setting::Device {
+                path: "/dev/kvm".to_owned(),
+                access: "rw",
+            },
+        );
+        self.service("CapabilityBoundingSet", Setting::NoCapabilities);
+        for key in [
+            "NoNewPrivileges",
+            "PrivateNetwork",
+            "PrivateUsers",
+            "PrivateTmp",
+            "PrivateIPC",
+            "ProtectClock",
+            "ProtectControlGroups",
+            "ProtectHostname",
+            "ProtectKernelLogs",
+            "ProtectKernelModules",
+            "ProtectKernelTunables",
+            "MemoryDenyWriteExecute",
+            "LockPersonality",
+            "RestrictRealtime",
+            "RestrictSUIDSGID",
+            "RemoveIPC",
+        ] {
+            self.service(key, Setting::Flag(true));
+        }
+        self.service("ProtectSystem", text("strict"));
+        // In the root directory there is no home but for a disk that somebody keeps there, which
+        // ProtectHome= would hide.
+        let at_home = paths(vm).any(|path| {
+            ["/home", "/root", "/run/user"]
+                .iter()
+                .any(|home| path.starts_with(&format!("{home}/")))
+        });
+        self.service("ProtectHome", text(if at_home { "no" } else { "yes" }));
+        self.service("ProtectProc", text("invisible"));
+        self.service("ProcSubset", text("pid"));
+        self.service("KeyringMode", text("private"));
+        self.service("NotifyAccess", text("none"));
+        self.service("RestrictNamespaces", Setting::IpcNamespacesOnly);
+        self.service("RestrictAddressFamilies", Setting::Allow(vec!["AF_UNIX"]));
+        self.service("IPAddressDeny", Setting::DenyAnyAddress);
+        self.service("SystemCallArchitectures", words(["native"]));
+        // @sandbox: the VMM makes filters of its own (seccomp, landlock).
+        self.service(
+            "SystemCallFilter",
+            Setting::Allow(vec!["@system-service", "@sandbox"]),
+        );
+        self.service(
+            "SystemCallFilter",
+            Setting::Deny(vec!["@privileged", "@resources"]),
+        );
+    }
+
+    fn binds(&mut self, vm: &Vm, programs: &Programs) {
+        let system = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/nix/store"];
+        let seen = |path: &str| {
+            ["/usr/", "/nix/store/"]
+                .iter()
+                .any(|system| path.starts_with(system))
+        };
+        let mut read_only: Vec<String> = system.iter().map(|path| (*path).to_owned()).collect();
+        let programs = [programs.hypervisor.as_str(), programs.nkudo.as_str()];
+        let writable = |path: &str| {
+            vm.disks
+                .iter()
+                .any(|disk| disk.access == DiskAccess::ReadWrite && disk.path.as_str() == path)
+        };
+        read_only.extend(
+            programs
+                .into_iter()
+                .chain(paths(vm))
+                .filter(|p| !seen(p) && !writable(p))
+                .map(str::to_owned),
+        );
+        self.service(
+            "BindReadOnlyPaths",
+            Setting::Binds(read_only.into_iter().map(Bind).collect()),
+        );
+        // With PrivateDevices= the VM's /dev holds no more than null, zero, random and their like,
+        // and this.
+        let mut read_write = vec![Bind("/dev/kvm".to_owned())];
+        read_write.extend(
+            paths(vm)
+                .filter(|p| writable(p))
+                .map(|p| Bind(p.to_owned())),
+        );
+        self.service("BindPaths", Setting::Binds(read_write));
+    }
+}
+
+/// Every file of the host that the VM uses.
+fn paths(vm: &Vm) -> impl Iterator<Item = &str> {
+    let boot: Vec<&str> = match &vm.boot {
+        Boot::Kernel { kernel, initrd, .. } => std::iter::once(kernel.as_str())
+            .chain(initrd.as_ref().map(AbsolutePath::as_str))
+            .collect(),
+        Boot::Firmware(firmware) => vec![firmware.as_str()],
+    };
+    boot.into_iter()
+        .chain(vm.disks.iter().map(|disk| disk.path.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{
+        Autostart, Balloon, Disk, DiskFormat, HugePages, Limits, LinkName, Mac,
+        Memory, Nic, OnChange, OnTimeout, Ready, Sharing, Size, TimeSpan, Vcpus,
+    };
+    use crate::unit::{Property, Value};
+    use std::collections::BTreeSet;
+    use std::num::NonZeroU8;
+
+    fn path(text: &str) -> AbsolutePath {
+        text.parse().unwrap()
+    }
+
+    fn sample() -> (VmId, Vm, Programs) {
+        let id: VmId = "web".parse().unwrap();
+        let one = NonZeroU8::MIN;
+        let vm = Vm {
+            vcpus: Vcpus {
+                boot: one,
+                max: one,
+            },
+            memory: Memory {
+                size: Size::from_mib(64),
+                max: Size::from_mib(64),
+                hugepages: HugePages::Off,
+                sharing: Sharing::Private,
+                balloon: Balloon::Off,
+            },
+            boot: Boot::Kernel {
+                kernel: path("/srv/100% kernel"),
+                initrd: None,
+                cmdline: Some("console=ttyS0 a=\"$HOME\"".parse().unwrap()),
+            },
+            disks: vec![Disk {
+                name: "data".parse().unwrap(),
+                path: path("/srv/a,b:c.raw"),
+                format: DiskFormat::Raw,
+                access: DiskAccess::ReadWrite,
+            }],
+            nics: vec![Nic {
+                network: "lan".parse().unwrap(),
+                mac: Mac::derived("vm", "web/0"),
+                tap: LinkName::tap(&id, 0),
+            }],
+            vsock_cid: None,
+            autostart: Autostart::Yes,
+            restart: Restart::OnFailure,
+            on_change: OnChange::Restart,
+            start_timeout: TimeSpan::from_secs(120),
+            stop_timeout: TimeSpan::from_secs(90),
+            ready: Ready::Vmm {
+                on_timeout: OnTimeout::Continue,
+            },
+            after: BTreeSet::new(),
+            limits: Limits::default(),
+        };
+        let programs = Programs {
+            hypervisor: "/usr/bin/cloud-hypervisor".into(),
+            hypervisor_version: Version {
+                major: 53,
+                minor: 0,
+            },
+            nkudo: "/usr/bin/nkudo".into(),
+        };
+        (id, vm, programs)
+    }
+
+    #[test]
+    fn the_text_form_is_what_a_reader_expects() {
+        let (id, vm, programs) = sample();
+        let text = vm_unit(&id, &vm, &programs, "d1", 7).text();
+        for line in [
+            "ExecStart=:/usr/bin/cloud-hypervisor --api-socket path=/run/nkudo/vms/web/api.sock \
+             --log-file /tmp/cloud-hypervisor.log --cpus boot=1,max=1 --memory size=64M \
+             --kernel \"/srv/100%% kernel\" --cmdline \"console=ttyS0 a=\\\"$HOME\\\"\" \
+             --disk \"path=\\\"/srv/a,b:c.raw\\\",serial=data,image_type=raw\"",
+            "ExecStartPre=+:/usr/bin/nkudo unit grant web",
+            "TimeoutStopSec=105s",
+            "RootDirectory=/run/nkudo/root/web",
+            "LogExtraFields=NKUDO_DIGEST=d1",
+            "CapabilityBoundingSet=",
+            "RestrictNamespaces=ipc",
+        ] {
+            assert!(
+                text.lines().any(|have| have.starts_with(line)),
+                "{line}\nis not in\n{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_dbus_form_carries_the_arguments_as_they_are() {
+        let (id, vm, programs) = sample();
+        let properties = vm_unit(&id, &vm, &programs, "d1", 7).properties();
+        let start = properties
+            .iter()
+            .find(|property| property.name == "ExecStartEx");
+        let Some(Property {
+            value: Value::Execs(execs),
+            ..
+        }) = start
+        else {
+            panic!("no ExecStartEx in {properties:?}")
+        };
+        let (program, argv, flags) = &execs[0];
+        assert_eq!(program, "/usr/bin/cloud-hypervisor");
+        assert!(argv.contains(&"/srv/100% kernel".to_owned()));
+        assert!(argv.contains(&"console=ttyS0 a=\"$HOME\"".to_owned()));
+        assert_eq!(flags, &["no-env-expand"]);
+        assert!(properties.contains(&Property {
+            name: "TimeoutStopUSec".into(),
+            value: Value::U64(105_000_000)
+        }));
+    }
+
+    #[test]
+    fn a_vm_without_a_writable_disk_has_no_root_step() {
+        let (id, mut vm, programs) = sample();
+        vm.disks[0].access = DiskAccess::ReadOnly;
+        let text = vm_unit(&id, &vm, &programs, "d1", 7).text();
+        assert!(!text.contains("=+"), "{text}");
+    }
+
+    #[test]
+    fn a_long_id_still_has_a_user_name_that_systemd_takes() {
+        let id: VmId = "a-very-long-name-that-fits-no-user".parse().unwrap();
+        assert!(user_name(&id).len() <= 31);
+        assert!(user_name(&id).starts_with("nkudo_"));
+    }
+}

@@ -327,8 +327,8 @@ fn paths(vm: &Vm) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
     use crate::host::{
-        Autostart, Balloon, Disk, DiskFormat, HugePages, Limits, LinkName, Mac,
-        Memory, Nic, OnChange, OnTimeout, Ready, Sharing, Size, TimeSpan, Vcpus,
+        Autostart, Balloon, Disk, DiskFormat, HugePages, Limits, LinkName, Mac, Memory, Nic,
+        OnChange, OnTimeout, Ready, Sharing, Size, TimeSpan, Vcpus,
     };
     use crate::unit::{Property, Value};
     use std::collections::BTreeSet;

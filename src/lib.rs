@@ -14,4 +14,5 @@
 
 pub mod host;
 pub mod hypervisor;
+pub mod systemd;
 pub mod unit;

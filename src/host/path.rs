@@ -7,7 +7,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
 /// An absolute path of UTF-8 without `.`, `..`, doubled or trailing slashes, as systemd wants
-/// paths (it refuses others with "path is not normalized").
+/// paths (it refuses others with "path is not normalized"), and without white space, `:`, quotes and
+/// backslashes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AbsolutePath(Utf8PathBuf);
@@ -25,6 +26,8 @@ pub enum BadPath {
     Slashes,
     #[error("it holds a control character ({0:?})")]
     Control(char),
+    #[error("it holds {0:?}; paths with it cannot be handed to systemd safely")]
+    Unsafe(char),
     #[error("it is longer than 4095 bytes")]
     TooLong,
     #[error("it is `/` itself")]
@@ -64,6 +67,14 @@ impl FromStr for AbsolutePath {
         if let Some(bad) = text.chars().find(|c| c.is_control()) {
             return Err(BadPath::Control(bad));
         }
+        // systemd 257 writes BindPaths= of a transient unit without quotes or escapes, and reads it
+        // back at the next daemon-reload: a path with one of these then names something else.
+        if let Some(bad) = text
+            .chars()
+            .find(|c| c.is_whitespace() || ":\"'\\".contains(*c))
+        {
+            return Err(BadPath::Unsafe(bad));
+        }
         for component in inner.split('/') {
             match component {
                 "" => return Err(BadPath::Slashes),
@@ -92,5 +103,30 @@ impl From<AbsolutePath> for String {
 impl fmt::Display for AbsolutePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paths_that_mean_the_same_after_a_daemon_reload_are_taken() {
+        for good in ["/srv/web.raw", "/srv/a,b%s[c]=$d.raw", "/srv/päth"] {
+            assert!(good.parse::<AbsolutePath>().is_ok(), "{good}");
+        }
+        for (text, why) in [
+            ("", BadPath::Empty),
+            ("web.raw", BadPath::Relative),
+            ("/", BadPath::Root),
+            ("/srv/../etc", BadPath::Dots),
+            ("/srv//web", BadPath::Slashes),
+            ("/srv/", BadPath::Slashes),
+            ("/srv/a b", BadPath::Unsafe(' ')),
+            ("/srv/a:b", BadPath::Unsafe(':')),
+            ("/srv/a\nb", BadPath::Control('\n')),
+        ] {
+            assert_eq!(text.parse::<AbsolutePath>(), Err(why), "{text}");
+        }
     }
 }

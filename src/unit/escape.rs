@@ -35,17 +35,6 @@ pub(super) fn word(value: &str) -> String {
     out
 }
 
-/// A path of `BindPaths=`, where `:` parts the source from the destination. Within quotes it does
-/// not (seen on systemd 257, where `\\:` outside of them is not taken for an escape).
-pub(super) fn bind(path: &str) -> String {
-    let word = word(path);
-    if word.contains(':') && !word.starts_with('"') {
-        format!("\"{word}\"")
-    } else {
-        word
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

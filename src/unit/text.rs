@@ -56,7 +56,7 @@ fn value(setting: &Setting) -> String {
         Setting::Deny(names) => format!("~{}", names.join(" ")),
         Setting::Device { path, access } => format!("{path} {access}"),
         Setting::Binds(binds) => {
-            let path = |bind: &Bind| escape::bind(&format!("-{}", bind.0));
+            let path = |bind: &Bind| escape::word(&format!("-{}", bind.0));
             binds.iter().map(path).collect::<Vec<_>>().join(" ")
         }
         Setting::Credential { id, path } => format!("{id}:{}", escape::text(path)),

@@ -354,13 +354,13 @@ mod tests {
                 balloon: Balloon::Off,
             },
             boot: Boot::Kernel {
-                kernel: path("/srv/100% kernel"),
+                kernel: path("/srv/100%kernel"),
                 initrd: None,
                 cmdline: Some("console=ttyS0 a=\"$HOME\"".parse().unwrap()),
             },
             disks: vec![Disk {
                 name: "data".parse().unwrap(),
-                path: path("/srv/a,b:c.raw"),
+                path: path("/srv/a,b%c.raw"),
                 format: DiskFormat::Raw,
                 access: DiskAccess::ReadWrite,
             }],
@@ -399,8 +399,8 @@ mod tests {
         for line in [
             "ExecStart=:/usr/bin/cloud-hypervisor --api-socket path=/run/nkudo/vms/web/api.sock \
              --log-file /tmp/cloud-hypervisor.log --cpus boot=1,max=1 --memory size=64M \
-             --kernel \"/srv/100%% kernel\" --cmdline \"console=ttyS0 a=\\\"$HOME\\\"\" \
-             --disk \"path=\\\"/srv/a,b:c.raw\\\",serial=data,image_type=raw\"",
+             --kernel \"/srv/100%%kernel\" --cmdline \"console=ttyS0 a=\\\"$HOME\\\"\" \
+             --disk \"path=\\\"/srv/a,b%%c.raw\\\",serial=data,image_type=raw\"",
             "ExecStartPre=+:/usr/bin/nkudo unit grant web",
             "TimeoutStopSec=105s",
             "RootDirectory=/run/nkudo/root/web",
@@ -431,7 +431,7 @@ mod tests {
         };
         let (program, argv, flags) = &execs[0];
         assert_eq!(program, "/usr/bin/cloud-hypervisor");
-        assert!(argv.contains(&"/srv/100% kernel".to_owned()));
+        assert!(argv.contains(&"/srv/100%kernel".to_owned()));
         assert!(argv.contains(&"console=ttyS0 a=\"$HOME\"".to_owned()));
         assert_eq!(flags, &["no-env-expand"]);
         assert!(properties.contains(&Property {

@@ -1,0 +1,12 @@
+//! systemd over D-Bus: the few methods that nkudo calls, and the jobs that they lead to.
+//!
+//! The system bus, not systemd's private socket: only on the bus do signals reach a client that
+//! did not exist when systemd started (org.freedesktop.systemd1(5)).
+
+mod job;
+mod manager;
+mod variant;
+
+pub use job::{JobError, JobResult, Jobs};
+pub use manager::{ManagerProxy, UnitListing};
+pub use variant::transient_properties;

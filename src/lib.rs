@@ -12,6 +12,9 @@
 //!                            apply ──► outcome ──► report
 //! ```
 
+pub mod cli;
+pub mod commands;
+pub mod config;
 pub mod host;
 pub mod hypervisor;
 pub mod systemd;

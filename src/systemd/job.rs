@@ -88,11 +88,9 @@ impl Jobs {
         let ended = async {
             loop {
                 changes.mark_unchanged();
-                let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(result) = finished.remove(job.as_str()) {
+                if let Some(result) = self.take(job) {
                     return Ok(result);
                 }
-                drop(finished);
                 // The sender is dropped when the signals end, which they do with the connection.
                 changes.changed().await.map_err(|_| JobError::BusLost)?;
             }
@@ -100,6 +98,15 @@ impl Jobs {
         tokio::time::timeout(deadline, ended)
             .await
             .map_err(|_| JobError::Deadline(deadline))?
+    }
+}
+
+impl Jobs {
+    fn take(&self, job: &OwnedObjectPath) -> Option<JobResult> {
+        self.finished
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(job.as_str())
     }
 }
 

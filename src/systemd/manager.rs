@@ -18,7 +18,7 @@ pub type UnitListing = (
 );
 
 /// A unit of the `aux` argument of StartTransientUnit, of which nkudo sends none.
-pub type Auxiliary<'a> = (String, Vec<(String, Variant<'a>)>);
+pub(crate) type Auxiliary<'a> = (String, Vec<(String, Variant<'a>)>);
 
 #[zbus::proxy(
     interface = "org.freedesktop.systemd1.Manager",

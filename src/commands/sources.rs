@@ -1,0 +1,76 @@
+//! Reads the configuration's files: the one place that does.
+
+use std::fs::File;
+use std::io::Read;
+
+use anyhow::{Context as _, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::cli::Configuration;
+use crate::config::Source;
+
+const FILE: &str = "/etc/nkudo/nkudo.toml";
+const DROP_INS: &str = "/etc/nkudo/nkudo.d";
+/// 10,000 VMs need some 5 MB; what is larger is not a configuration.
+const LARGEST: u64 = 64 << 20;
+
+pub(super) fn read(configuration: &Configuration) -> anyhow::Result<Vec<Source>> {
+    let files = if configuration.files.is_empty() {
+        default_files()?
+    } else {
+        configuration.files.clone()
+    };
+    files.iter().map(|path| source(path)).collect()
+}
+
+fn default_files() -> anyhow::Result<Vec<Utf8PathBuf>> {
+    let mut files = vec![Utf8PathBuf::from(FILE)];
+    let entries = match Utf8Path::new(DROP_INS).read_dir_utf8() {
+        Ok(entries) => entries,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(files),
+        Err(err) => return Err(err).with_context(|| format!("cannot list {DROP_INS}")),
+    };
+    let mut drop_ins = Vec::new();
+    for entry in entries {
+        let path = entry
+            .with_context(|| format!("cannot list {DROP_INS}"))?
+            .into_path();
+        if path.extension() == Some("toml") {
+            drop_ins.push(path);
+        }
+    }
+    // The directory's own order is of no meaning.
+    drop_ins.sort();
+    files.extend(drop_ins);
+    Ok(files)
+}
+
+fn source(path: &Utf8Path) -> anyhow::Result<Source> {
+    if path == "-" {
+        return text(std::io::stdin().lock(), "<standard input>");
+    }
+    // Asked before opening: opening a FIFO waits for a writer.
+    let kind = std::fs::metadata(path).with_context(|| format!("cannot read {path}"))?;
+    if !kind.is_file() {
+        bail!("cannot read {path}: it is not a regular file");
+    }
+    text(
+        File::open(path).with_context(|| format!("cannot read {path}"))?,
+        path.as_str(),
+    )
+}
+
+fn text(reader: impl Read, name: &str) -> anyhow::Result<Source> {
+    let mut bytes = Vec::new();
+    let size = reader.take(LARGEST + 1).read_to_end(&mut bytes);
+    if size.with_context(|| format!("cannot read {name}"))? as u64 > LARGEST {
+        bail!("cannot read {name}: it is larger than 64 MiB");
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|err| err.utf8_error())
+        .with_context(|| format!("cannot read {name}: it is not UTF-8"))?;
+    Ok(Source {
+        name: name.to_owned(),
+        text,
+    })
+}

@@ -1,0 +1,221 @@
+//! Walks what the TOML parser found, table by table and key by key.
+
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::{Diagnostic, Place};
+use super::nearest::did_you_mean;
+use super::sink::Sink;
+
+/// A value, with the key that it belongs to. An element of an array has its array's key.
+#[derive(Debug, Clone)]
+pub(super) struct Value<'a> {
+    pub(super) sink: &'a Sink,
+    pub(super) key: &'a str,
+    pub(super) key_place: Place,
+    pub(super) place: Place,
+    found: &'a DeValue<'a>,
+}
+
+impl<'a> Value<'a> {
+    /// Reports that the value is bad.
+    pub(super) fn error(&self, message: impl Into<String>) {
+        self.sink.report(self.diagnostic(message));
+    }
+
+    /// Reports that the value is bad, and what to do about it.
+    pub(super) fn error_with_hint(&self, message: impl Into<String>, hint: impl Into<String>) {
+        self.sink.report(self.diagnostic(message).hint(hint));
+    }
+
+    pub(super) fn diagnostic(&self, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(self.place.clone(), message)
+    }
+
+    /// Reports that the value is of another type than the file must have here.
+    pub(super) fn wrong_type(&self, expected: &str) {
+        let found = match self.found {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a float",
+            DeValue::Boolean(_) => "a boolean",
+            DeValue::Datetime(_) => "a date or time",
+            DeValue::Array(_) => "an array",
+            DeValue::Table(_) => "a table",
+        };
+        let message = format!("`{}`: expected {expected}, found {found}", self.key);
+        self.sink.report(
+            self.diagnostic(message)
+                .label(format!("expected {expected}")),
+        );
+    }
+
+    pub(super) fn is_text(&self) -> bool {
+        self.found.is_str()
+    }
+
+    pub(super) fn is_integer(&self) -> bool {
+        self.found.is_integer()
+    }
+
+    pub(super) fn is_boolean(&self) -> bool {
+        self.found.is_bool()
+    }
+
+    pub(super) fn is_table(&self) -> bool {
+        self.found.is_table()
+    }
+
+    pub(super) fn text(&self) -> Option<&'a str> {
+        let text = self.found.as_str();
+        if text.is_none() {
+            self.wrong_type("a string");
+        }
+        text
+    }
+
+    pub(super) fn boolean(&self) -> Option<bool> {
+        let boolean = self.found.as_bool();
+        if boolean.is_none() {
+            self.wrong_type("`true` or `false`");
+        }
+        boolean
+    }
+
+    /// An integer from `low` to `high`.
+    pub(super) fn integer(&self, low: i64, high: i64) -> Option<i64> {
+        let Some(integer) = self.found.as_integer() else {
+            self.wrong_type("an integer");
+            return None;
+        };
+        match i64::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(number) if (low..=high).contains(&number) => Some(number),
+            _ => {
+                self.error(format!("`{}` must be from {low} to {high}", self.key));
+                None
+            }
+        }
+    }
+
+    pub(super) fn array(&self, expected: &str) -> Option<Vec<Value<'a>>> {
+        let Some(array) = self.found.as_array() else {
+            self.wrong_type(expected);
+            return None;
+        };
+        let element = |element: &'a toml::Spanned<DeValue<'a>>| Value {
+            place: Place {
+                source: self.place.source,
+                span: element.span(),
+            },
+            found: element.get_ref(),
+            ..self.clone()
+        };
+        Some(array.iter().map(element).collect())
+    }
+
+    pub(super) fn table(&self) -> Option<Table<'a>> {
+        let Some(table) = self.found.as_table() else {
+            self.wrong_type("a table");
+            return None;
+        };
+        Some(Table::new(self.sink, self.place.source, table))
+    }
+}
+
+/// A table of which keys are taken one after the other; those left at the end are unknown.
+#[derive(Debug)]
+pub(super) struct Table<'a> {
+    sink: &'a Sink,
+    /// In the order of the file.
+    entries: Vec<Value<'a>>,
+    known: Vec<&'static str>,
+}
+
+impl<'a> Table<'a> {
+    pub(super) fn new(sink: &'a Sink, source: usize, table: &'a DeTable<'a>) -> Self {
+        let mut entries: Vec<Value<'a>> = table
+            .iter()
+            .map(|(key, value)| Value {
+                sink,
+                key: key.get_ref(),
+                key_place: Place {
+                    source,
+                    span: key.span(),
+                },
+                place: Place {
+                    source,
+                    span: value.span(),
+                },
+                found: value.get_ref(),
+            })
+            .collect();
+        entries.sort_by_key(|entry| entry.key_place.span.start);
+        Self {
+            sink,
+            entries,
+            known: Vec::new(),
+        }
+    }
+
+    pub(super) fn take(&mut self, key: &'static str) -> Option<Value<'a>> {
+        self.known.push(key);
+        let at = self.entries.iter().position(|entry| entry.key == key)?;
+        Some(self.entries.remove(at))
+    }
+
+    /// Takes a key and reads it; `default` where the file has none, `None` where it is bad.
+    pub(super) fn read<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        read: impl FnOnce(&Value<'a>) -> Option<T>,
+    ) -> Option<T> {
+        match self.take(key) {
+            Some(value) => read(&value),
+            None => Some(default),
+        }
+    }
+
+    /// As [`Table::read`], for what may be absent.
+    #[expect(
+        clippy::option_option,
+        reason = "the outer one is whether the file is good here"
+    )]
+    pub(super) fn optional<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&Value<'a>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        self.read(key, None, |value| read(value).map(Some))
+    }
+
+    /// Refuses keys that a later version of nkudo will know.
+    pub(super) fn refuse_later(&mut self, keys: &[&str]) {
+        let sink = self.sink;
+        self.entries.retain(|entry| {
+            let later = keys.contains(&entry.key);
+            if later {
+                let message = format!("`{}` is not supported yet", entry.key);
+                sink.report(Diagnostic::new(entry.key_place.clone(), message));
+            }
+            !later
+        });
+    }
+
+    /// What is left, for tables whose keys are names.
+    pub(super) fn into_entries(self) -> Vec<Value<'a>> {
+        self.entries
+    }
+
+    /// Reports each key that nobody took.
+    pub(super) fn finish(self) {
+        for entry in &self.entries {
+            let mut known = self.known.clone();
+            known.sort_unstable();
+            let hint = did_you_mean(entry.key, known.iter().copied())
+                .unwrap_or_else(|| format!("the keys here are {}", known.join(", ")));
+            let message = format!("unknown key `{}`", entry.key);
+            self.sink
+                .report_unknown(Diagnostic::new(entry.key_place.clone(), message).hint(hint));
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The sections of all files together, as one host.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+use super::cursor::{Table, Value};
+use super::diagnostic::{Diagnostic, Place};
+use super::network::{Networks, network};
+use super::sink::Sink;
+use super::vm::{Shared, vm};
+use super::{order, values};
+use crate::host::{BadIdentifier, Host, HypervisorName, NetworkBackend, NetworkName, VmId};
+
+/// All `[network.*]` or all `[vm.*]` of all files.
+type Section<'a, N> = BTreeMap<N, Value<'a>>;
+
+pub(super) fn host(sink: &Sink, roots: &[Spanned<DeTable<'_>>]) -> Option<Host> {
+    let mut hosts = Vec::new();
+    let mut networks = Vec::new();
+    let mut vms = Vec::new();
+    for (source, root) in roots.iter().enumerate() {
+        let mut table = Table::new(sink, source, root.get_ref());
+        hosts.extend(table.take("host"));
+        networks.extend(table.take("network"));
+        vms.extend(table.take("vm"));
+        table.refuse_later(&["image"]);
+        table.finish();
+    }
+    let settings = settings(sink, &hosts);
+    let networks: Section<'_, NetworkName> = section(sink, "network", &networks);
+    let vms: Section<'_, VmId> = section(sink, "VM", &vms);
+
+    let mut known = Networks::default();
+    let mut lowered_networks = BTreeMap::new();
+    // In the order of the files, so that of two in conflict the later one is blamed.
+    for (name, value) in by_place(&networks) {
+        if let Some(network) = network(value, name, &mut known) {
+            lowered_networks.insert(name.clone(), network);
+        }
+    }
+    let mut shared = Shared::new(networks.keys());
+    let mut lowered_vms = BTreeMap::new();
+    for (id, value) in by_place(&vms) {
+        if let Some(vm) = vm(value, id, &mut shared) {
+            lowered_vms.insert(id.clone(), vm);
+        }
+    }
+    order::check(sink, &vms.keys().collect(), &shared.after);
+
+    let (hypervisor, state_dir, network_backend) = settings?;
+    Some(Host {
+        hypervisor,
+        state_dir,
+        network_backend,
+        networks: lowered_networks,
+        vms: lowered_vms,
+    })
+}
+
+type Settings = (HypervisorName, crate::host::AbsolutePath, NetworkBackend);
+
+/// `[host]`.
+fn settings(sink: &Sink, hosts: &[Value<'_>]) -> Option<Settings> {
+    for second in hosts.iter().skip(1) {
+        twice(sink, "`[host]`", &second.key_place, &hosts[0].key_place);
+    }
+    let mut hypervisor = Some(HypervisorName::OnPath("cloud-hypervisor".to_owned()));
+    let mut state_dir = "/var/lib/nkudo".parse().ok();
+    let mut backend = Some(NetworkBackend::Auto);
+    // A second one is wrong as a whole, but what is in it may be wrong as well.
+    for host in hosts {
+        let mut table = host.table()?;
+        if let Some(value) = table.take("hypervisor") {
+            hypervisor = values::hypervisor(&value);
+        }
+        if let Some(value) = table.take("state-dir") {
+            state_dir = values::path(&value);
+        }
+        if let Some(value) = table.take("network-backend") {
+            backend = values::choice(
+                &value,
+                &[
+                    ("auto", NetworkBackend::Auto),
+                    ("networkd", NetworkBackend::Networkd),
+                    ("netlink", NetworkBackend::Netlink),
+                ],
+            );
+        }
+        table.finish();
+    }
+    Some((hypervisor?, state_dir?, backend?))
+}
+
+/// Gathers what is under `[network]` or `[vm]` in all files.
+fn section<'a, N>(sink: &'a Sink, what: &str, parts: &[Value<'a>]) -> Section<'a, N>
+where
+    N: FromStr<Err = BadIdentifier> + Ord,
+{
+    let mut section = Section::<N>::new();
+    for entry in parts
+        .iter()
+        .filter_map(Value::table)
+        .flat_map(Table::into_entries)
+    {
+        let name: N = match entry.key.parse() {
+            Ok(name) => name,
+            Err(error) => {
+                let message = format!("`{}` cannot be the name of a {what}: {error}", entry.key);
+                sink.report(Diagnostic::new(entry.key_place.clone(), message));
+                continue;
+            }
+        };
+        if let Some(first) = section.get(&name) {
+            let title = format!("{what} `{}`", entry.key);
+            twice(sink, &title, &entry.key_place, &first.key_place);
+        } else {
+            section.insert(name, entry);
+        }
+    }
+    section
+}
+
+fn twice(sink: &Sink, what: &str, second: &Place, first: &Place) {
+    let diagnostic = Diagnostic::new(second.clone(), format!("{what} is defined twice"))
+        .label("defined again here")
+        .also(first.clone(), "defined first here");
+    sink.report(diagnostic);
+}
+
+fn by_place<'s, 'a, N>(section: &'s Section<'a, N>) -> Vec<(&'s N, &'s Value<'a>)> {
+    let mut entries: Vec<_> = section.iter().collect();
+    entries.sort_by_key(|(_, value)| (value.key_place.source, value.key_place.span.start));
+    entries
+}

@@ -1,0 +1,69 @@
+//! From TOML text to a [`Host`], or to all the mistakes in the text at once.
+//!
+//! The parser recovers from syntax errors, and the walk over what it found goes on after each
+//! mistake. serde would stop at the first, which is why it is not used here.
+
+#![deny(clippy::disallowed_methods)]
+
+mod cursor;
+mod device;
+mod diagnostic;
+mod lower;
+mod nearest;
+mod network;
+mod order;
+mod sink;
+mod syntax;
+mod unique;
+mod values;
+mod vm;
+
+#[cfg(test)]
+mod tests;
+
+use toml::de::DeTable;
+
+pub use diagnostic::{Diagnostic, Place, render, render_coloured};
+
+use crate::host::Host;
+use sink::Sink;
+
+/// A file's text, read by the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The path, as it is to be shown.
+    pub name: String,
+    pub text: String,
+}
+
+/// What became of the sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// There unless something was wrong.
+    pub host: Option<Host>,
+    /// All the mistakes, in the order of the sources and then of their lines.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads the sources as the parts of one configuration.
+pub fn load(sources: &[Source]) -> Outcome {
+    let mut sink = Sink::default();
+    let mut tables = Vec::new();
+    for (index, source) in sources.iter().enumerate() {
+        let (table, errors) = DeTable::parse_recoverable(&source.text);
+        for diagnostic in syntax::diagnostics(index, source, &errors) {
+            sink.syntax(source, diagnostic);
+        }
+        tables.push(table);
+    }
+    let host = lower::host(&sink, &tables);
+    let diagnostics = sink.into_diagnostics();
+    debug_assert!(
+        host.is_some() || !diagnostics.is_empty(),
+        "a mistake was not reported"
+    );
+    Outcome {
+        host: host.filter(|_| diagnostics.is_empty()),
+        diagnostics,
+    }
+}

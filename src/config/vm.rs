@@ -1,0 +1,413 @@
+//! `[vm.<id>]`.
+
+use std::collections::BTreeSet;
+use std::num::{NonZeroU8, NonZeroU32};
+
+use super::cursor::{Table, Value};
+use super::device::{self, DiskUses};
+use super::diagnostic::Diagnostic;
+use super::order::After;
+use super::unique::Unique;
+use super::values;
+use crate::host::{
+    Autostart, Balloon, Boot, HugePages, Limits, LinkName, Mac, Memory, NetworkName, OnChange,
+    OnTimeout, Ready, Restart, Sharing, Size, TimeSpan, Vcpus, Vm, VmId,
+};
+
+const LATER: [&str; 2] = ["cloud-init", "share"];
+
+/// What VMs must not both have, and what they refer to.
+#[derive(Debug)]
+pub(super) struct Shared<'n> {
+    pub(super) networks: BTreeSet<&'n NetworkName>,
+    pub(super) macs: Unique<Mac>,
+    pub(super) taps: Unique<LinkName>,
+    pub(super) disks: DiskUses,
+    pub(super) after: After,
+    cids: Unique<NonZeroU32>,
+}
+
+impl<'n> Shared<'n> {
+    pub(super) fn new(networks: impl Iterator<Item = &'n NetworkName>) -> Self {
+        Self {
+            networks: networks.collect(),
+            macs: Unique::default(),
+            taps: Unique::default(),
+            disks: DiskUses::default(),
+            after: After::new(),
+            cids: Unique::default(),
+        }
+    }
+}
+
+pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Option<Vm> {
+    let mut table = value.table()?;
+    table.refuse_later(&LATER);
+    let one = Vcpus {
+        boot: NonZeroU8::MIN,
+        max: NonZeroU8::MIN,
+    };
+    // All are read before the first `?`: each reports its own mistakes.
+    let vcpus = table.read("vcpus", one, vcpus);
+    let memory = table.read("memory", default_memory(DEFAULT_MEMORY), memory);
+    let boot = boot(value, id, &mut table);
+    let disks = table.read("disk", Vec::new(), |value| device::disks(value, id, shared));
+    let nics = table.read("nic", Vec::new(), |value| device::nics(value, id, shared));
+    let vsock_cid = table.optional("vsock-cid", |value| cid(value, id, shared));
+    let autostart = table.read("autostart", Autostart::Yes, |value| {
+        Some(if value.boolean()? {
+            Autostart::Yes
+        } else {
+            Autostart::No
+        })
+    });
+    let restart = table.read("restart", Restart::OnFailure, |value| {
+        let words = [
+            ("no", Restart::No),
+            ("on-failure", Restart::OnFailure),
+            ("always", Restart::Always),
+        ];
+        values::choice(value, &words)
+    });
+    let on_change = table.read("on-change", OnChange::Restart, |value| {
+        values::choice(
+            value,
+            &[("restart", OnChange::Restart), ("defer", OnChange::Defer)],
+        )
+    });
+    let start_timeout = table.read("start-timeout", TimeSpan::from_secs(120), values::time_span);
+    let stop_timeout = table.read("stop-timeout", TimeSpan::from_secs(90), values::time_span);
+    let vmm = Ready::Vmm {
+        on_timeout: OnTimeout::Continue,
+    };
+    let ready = table.read("ready", vmm, ready);
+    let after = table.read("after", BTreeSet::new(), |value| after(value, id, shared));
+    let limits = table.read("limits", Limits::default(), limits);
+    table.finish();
+    Some(Vm {
+        vcpus: vcpus?,
+        memory: memory?,
+        boot: boot?,
+        disks: disks?,
+        nics: nics?,
+        vsock_cid: vsock_cid?,
+        autostart: autostart?,
+        restart: restart?,
+        on_change: on_change?,
+        start_timeout: start_timeout?,
+        stop_timeout: stop_timeout?,
+        ready: ready?,
+        after: after?,
+        limits: limits?,
+    })
+}
+
+fn vcpu_count(value: &Value<'_>) -> Option<NonZeroU8> {
+    NonZeroU8::new(u8::try_from(value.integer(1, 254)?).ok()?)
+}
+
+fn vcpus(value: &Value<'_>) -> Option<Vcpus> {
+    if value.is_integer() {
+        let count = vcpu_count(value)?;
+        return Some(Vcpus {
+            boot: count,
+            max: count,
+        });
+    }
+    if !value.is_table() {
+        value.wrong_type("an integer or a table");
+        return None;
+    }
+    let mut table = value.table()?;
+    let boot = table.read("boot", NonZeroU8::MIN, vcpu_count);
+    let max_value = table.take("max");
+    table.finish();
+    let max = match &max_value {
+        Some(value) => vcpu_count(value)?,
+        None => boot?,
+    };
+    let boot = boot?;
+    if max < boot {
+        let value = max_value.as_ref()?;
+        value.error(format!(
+            "`max` is {max}, which is fewer than the {boot} vCPUs at boot"
+        ));
+        return None;
+    }
+    Some(Vcpus { boot, max })
+}
+
+const DEFAULT_MEMORY: Size = Size::from_mib(512);
+const LEAST_MEMORY: Size = Size::from_mib(16);
+
+fn default_memory(size: Size) -> Memory {
+    Memory {
+        size,
+        max: size,
+        hugepages: HugePages::Off,
+        sharing: Sharing::Private,
+        balloon: Balloon::Off,
+    }
+}
+
+fn memory_size(value: &Value<'_>) -> Option<Size> {
+    let size = values::size(value)?;
+    if size < LEAST_MEMORY {
+        value.error(format!(
+            "`{size}` is too little memory: the least is {LEAST_MEMORY}"
+        ));
+        return None;
+    }
+    whole(value, size, Size::from_mib(1), "")
+}
+
+/// The size, if it is so many whole pages.
+fn whole(value: &Value<'_>, size: Size, page: Size, what: &str) -> Option<Size> {
+    if size.is_multiple_of(page) {
+        return Some(size);
+    }
+    value.error(format!("`{size}` is not a multiple of {page}{what}"));
+    None
+}
+
+fn memory(value: &Value<'_>) -> Option<Memory> {
+    if value.is_text() {
+        return memory_size(value).map(default_memory);
+    }
+    if !value.is_table() {
+        if value.is_integer() {
+            value.error_with_hint(
+                "`memory`: expected a string or a table, found an integer",
+                "write the size with its unit, as a string: `\"512M\"`",
+            );
+        } else {
+            value.wrong_type("a string or a table");
+        }
+        return None;
+    }
+    let mut table = value.table()?;
+    let size_value = table.take("size");
+    let max_value = table.take("max");
+    let pages_value = table.take("hugepages");
+    let mergeable_value = table.take("mergeable");
+    let shared = table.read("shared", false, Value::boolean);
+    let balloon = table.read("balloon", false, Value::boolean);
+    table.finish();
+
+    let size = size_value
+        .as_ref()
+        .map_or(Some(DEFAULT_MEMORY), memory_size);
+    let max = max_value.as_ref().map_or(size, memory_size);
+    let hugepages = pages_value.as_ref().map_or(Some(HugePages::Off), hugepages);
+    let mergeable = mergeable_value.as_ref().map_or(Some(false), Value::boolean);
+    let (size, max, hugepages) = (size?, max?, hugepages?);
+    let (mergeable, shared, balloon) = (mergeable?, shared?, balloon?);
+
+    let mut good = true;
+    if let Some(max_value) = max_value.as_ref().filter(|_| max < size) {
+        max_value.error(format!(
+            "`max` is {max}, which is less than the size, {size}"
+        ));
+        good = false;
+    }
+    if let HugePages::Of(page) = hugepages {
+        // The value that is wrong, or the page size where the memory's size is the default.
+        let blamed = size_value.as_ref().or(pages_value.as_ref())?;
+        let what = ", the size of its huge pages";
+        good &= whole(blamed, size, page, what).is_some();
+        if let Some(max_value) = &max_value {
+            good &= whole(max_value, max, page, what).is_some();
+        }
+    }
+    if let Some(value) = mergeable_value.filter(|_| mergeable) {
+        if shared {
+            value.error("memory cannot be both `mergeable` and `shared`");
+            good = false;
+        }
+        if hugepages != HugePages::Off {
+            value.error_with_hint(
+                "memory of huge pages cannot be `mergeable`",
+                "the kernel merges only pages of the ordinary size",
+            );
+            good = false;
+        }
+    }
+    let sharing = match (shared, mergeable) {
+        (true, _) => Sharing::Shared,
+        (false, true) => Sharing::Mergeable,
+        (false, false) => Sharing::Private,
+    };
+    let balloon = if balloon { Balloon::On } else { Balloon::Off };
+    good.then_some(Memory {
+        size,
+        max,
+        hugepages,
+        sharing,
+        balloon,
+    })
+}
+
+fn hugepages(value: &Value<'_>) -> Option<HugePages> {
+    if value.is_boolean() {
+        return Some(if value.boolean()? {
+            HugePages::Default
+        } else {
+            HugePages::Off
+        });
+    }
+    if !value.is_text() {
+        value.wrong_type("`true`, `false` or a size");
+        return None;
+    }
+    let size = values::size(value)?;
+    if size != Size::from_mib(2) && size != Size::from_mib(1024) {
+        value.error_with_hint(
+            format!("huge pages cannot be of `{size}`"),
+            "they are of `2M` or `1G`; `true` takes the host's default",
+        );
+        return None;
+    }
+    Some(HugePages::Of(size))
+}
+
+fn boot(vm: &Value<'_>, id: &VmId, table: &mut Table<'_>) -> Option<Boot> {
+    let kernel_value = table.take("kernel");
+    let firmware_value = table.take("firmware");
+    let initrd_value = table.take("initrd");
+    let cmdline_value = table.take("cmdline");
+    let kernel = kernel_value.as_ref().map(values::path);
+    let firmware = firmware_value.as_ref().map(values::path);
+    let initrd = initrd_value.as_ref().map(values::path);
+    let cmdline = cmdline_value
+        .as_ref()
+        .map(|value| values::parsed(value, "a kernel command line", None));
+
+    match (&kernel_value, &firmware_value) {
+        (Some(kernel), Some(firmware)) => {
+            vm.sink.report(
+                Diagnostic::new(
+                    firmware.key_place.clone(),
+                    format!("VM `{id}` has both a `kernel` and a `firmware`"),
+                )
+                .also(kernel.key_place.clone(), "the kernel")
+                .hint("leave out one: a firmware finds its kernel on the first disk"),
+            );
+            return None;
+        }
+        (None, None) => {
+            vm.sink.report_absence(
+                Diagnostic::new(
+                    vm.key_place.clone(),
+                    format!("VM `{id}` has nothing to boot"),
+                )
+                .hint("give it a `kernel`, or a `firmware` that boots its first disk"),
+            );
+            return None;
+        }
+        _ => {}
+    }
+    if firmware_value.is_some() {
+        let extra: Vec<_> = [&initrd_value, &cmdline_value]
+            .into_iter()
+            .flatten()
+            .collect();
+        for value in &extra {
+            let message = format!("`{}` needs a `kernel`, and VM `{id}` has none", value.key);
+            vm.sink.report(
+                Diagnostic::new(value.key_place.clone(), message)
+                    .hint("what a firmware boots is on the disk, and brings its own"),
+            );
+        }
+        return firmware?.map(Boot::Firmware).filter(|_| extra.is_empty());
+    }
+    Some(Boot::Kernel {
+        kernel: kernel??,
+        initrd: present(initrd)?,
+        cmdline: present(cmdline)?,
+    })
+}
+
+/// Absent is good, bad is not.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is whether the file is good here"
+)]
+fn present<T>(read: Option<Option<T>>) -> Option<Option<T>> {
+    match read {
+        None => Some(None),
+        Some(value) => value.map(Some),
+    }
+}
+
+fn cid(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Option<NonZeroU32> {
+    // 0 to 2 are the hypervisor's, the local and the host's own; the last is "any" (vsock(7)).
+    let number = value.integer(3, i64::from(u32::MAX) - 1)?;
+    let cid = NonZeroU32::new(u32::try_from(number).ok()?)?;
+    shared
+        .cids
+        .claim(value.sink, cid, &value.place, &format!("VM `{id}`"), || {
+            format!("two VMs have the vsock CID {cid}")
+        });
+    Some(cid)
+}
+
+fn ready(value: &Value<'_>) -> Option<Ready> {
+    let mut table = value.table()?;
+    let when = table.read("when", (), |value| match value.text()? {
+        "vmm" => Some(()),
+        text if text == "guest" || text.starts_with("tcp:") => {
+            value.error_with_hint(
+                format!("`when = \"{text}\"` is not supported yet"),
+                "it can only be `vmm` so far",
+            );
+            None
+        }
+        _ => values::choice(value, &[("vmm", ())]),
+    });
+    let on_timeout = table.read("on-timeout", OnTimeout::Continue, |value| {
+        values::choice(
+            value,
+            &[("continue", OnTimeout::Continue), ("fail", OnTimeout::Fail)],
+        )
+    });
+    table.finish();
+    when?;
+    Some(Ready::Vmm {
+        on_timeout: on_timeout?,
+    })
+}
+
+fn after(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Option<BTreeSet<VmId>> {
+    let mut all = Some(BTreeSet::new());
+    for element in value.array("an array of VMs' names")? {
+        let other = values::parsed::<VmId>(&element, "the name of a VM", None);
+        if let Some(other) = &other {
+            let waits = shared.after.entry(id.clone()).or_default();
+            waits.push((other.clone(), element.place.clone()));
+        }
+        all = all.zip(other).map(|(mut all, other)| {
+            all.insert(other);
+            all
+        });
+    }
+    all
+}
+
+fn limits(value: &Value<'_>) -> Option<Limits> {
+    let mut table = value.table()?;
+    let cpu_weight = table.optional("cpu-weight", values::weight);
+    let cpu_quota = table.optional("cpu-quota", values::cpu_quota);
+    let memory_high = table.optional("memory-high", values::size);
+    let memory_max = table.optional("memory-max", values::size);
+    let io_weight = table.optional("io-weight", values::weight);
+    let tasks_max = table.optional("tasks-max", values::positive);
+    table.finish();
+    Some(Limits {
+        cpu_weight: cpu_weight?,
+        cpu_quota: cpu_quota?,
+        memory_high: memory_high?,
+        memory_max: memory_max?,
+        io_weight: io_weight?,
+        tasks_max: tasks_max?,
+    })
+}

@@ -1,0 +1,50 @@
+//! `nkudo check` as a user runs it: the built binary, its streams and its exit codes.
+
+use std::process::{Command, Output};
+
+fn check(files: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nkudo"));
+    command
+        .arg("check")
+        .args(files)
+        .stdin(std::process::Stdio::null());
+    command.output().expect("nkudo runs")
+}
+
+fn said(output: &Output) -> String {
+    assert!(
+        output.stdout.is_empty(),
+        "check has no data for standard output"
+    );
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+#[test]
+fn a_good_file_is_said_to_be_good() {
+    let output = check(&["examples/hello.toml"]);
+    assert_eq!(said(&output), "1 VM, 1 network: no mistakes\n");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn mistakes_are_told_with_their_places_and_exit_3() {
+    let output = check(&["tests/diagnostics/after-names-no-vm.toml"]);
+    assert!(
+        said(&output).contains("after-names-no-vm.toml:5:10"),
+        "{}",
+        said(&output)
+    );
+    assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
+fn what_is_no_file_is_an_error_and_not_a_wait() {
+    for (path, why) in [
+        ("/nowhere.toml", "No such file"),
+        ("src", "not a regular file"),
+    ] {
+        let output = check(&[path]);
+        assert!(said(&output).contains(why), "{}", said(&output));
+        assert_eq!(output.status.code(), Some(1));
+    }
+}

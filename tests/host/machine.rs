@@ -1,0 +1,326 @@
+//! A throw-away Debian 13 with its own PID 1, network and files, booted by systemd-nspawn.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const PACKAGES: &str =
+    "systemd,systemd-sysv,libnss-systemd,dbus,udev,nftables,iproute2,kmod,procps,acl";
+const BOOT_LIMIT: Duration = Duration::from_secs(90);
+
+/// Whether systemd-networkd runs in the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Networkd {
+    On,
+    Off,
+}
+
+/// A running machine; dropping it ends it and leaves nothing.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    // In the order of their dropping: the processes, the mounts, the directory.
+    nspawn: Nspawn,
+    root: PathBuf,
+    _mounts: Mounts,
+    _directory: TempDir,
+}
+
+impl Machine {
+    /// Boots a machine, and waits until its PID 1 has started everything.
+    pub(crate) fn boot(networkd: Networkd) -> Self {
+        let base = base_root();
+        let directory = tempfile::Builder::new()
+            .prefix("nkudo-host-")
+            .tempdir()
+            .unwrap();
+        let mounts = Mounts::over(&base, directory.path());
+        let root = directory.path().join("root");
+        fs::write(root.join("etc/machine-id"), random_machine_id()).unwrap();
+        fs::write(root.join("etc/hostname"), "nkudo-test\n").unwrap();
+        let wanted = root.join("etc/systemd/system/multi-user.target.wants");
+        fs::create_dir_all(&wanted).unwrap();
+        let link = wanted.join("systemd-networkd.service");
+        let unit = "/usr/lib/systemd/system/systemd-networkd.service";
+        let _ = fs::remove_file(&link);
+        match networkd {
+            Networkd::On => std::os::unix::fs::symlink(unit, &link).unwrap(),
+            Networkd::Off => {
+                for name in ["systemd-networkd.service", "systemd-networkd.socket"] {
+                    let mask = root.join("etc/systemd/system").join(name);
+                    let _ = fs::remove_file(&mask);
+                    std::os::unix::fs::symlink("/dev/null", mask).unwrap();
+                }
+            }
+        }
+        let nspawn = Nspawn::start(&root, &directory.path().join("console"));
+        let machine = Self {
+            nspawn,
+            root,
+            _mounts: mounts,
+            _directory: directory,
+        };
+        machine.wait_until_booted();
+        machine
+    }
+
+    /// Runs a command in the machine.
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, argv: &[S]) -> Output {
+        Command::new("nsenter")
+            .args(["-t", &self.nspawn.leader.to_string()])
+            .args(["-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--"])
+            .args(argv)
+            .env_clear()
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
+            .env("LANG", "C.UTF-8")
+            .stdin(Stdio::null())
+            .output()
+            .expect("nsenter starts")
+    }
+
+    /// Runs a command that must succeed, and returns what it printed.
+    pub(crate) fn ok<S: AsRef<OsStr>>(&self, argv: &[S]) -> String {
+        let output = self.run(argv);
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success(),
+            "{:?}: {}\n--- stdout\n{stdout}\n--- stderr\n{}",
+            argv.iter().map(AsRef::as_ref).collect::<Vec<_>>(),
+            output.status,
+            String::from_utf8_lossy(&output.stderr),
+        );
+        stdout.into_owned()
+    }
+
+    /// Writes a file of the machine, through its own mounts, with its directories.
+    #[expect(dead_code, reason = "the cases of the nkudo binary need it")]
+    pub(crate) fn write(&self, path: &str, bytes: impl AsRef<[u8]>, mode: u32) {
+        write_file(&self.inside(path), bytes.as_ref(), mode);
+    }
+
+    /// Puts a program of this host into the machine's /usr/local/bin.
+    pub(crate) fn install(&self, binary: &Path) {
+        let name = binary
+            .file_name()
+            .and_then(OsStr::to_str)
+            .expect("a program has a name");
+        let bytes = fs::read(binary).unwrap_or_else(|e| panic!("{}: {e}", binary.display()));
+        write_file(
+            &self.inside(&format!("/usr/local/bin/{name}")),
+            &bytes,
+            0o755,
+        );
+    }
+
+    fn inside(&self, path: &str) -> PathBuf {
+        assert!(path.starts_with('/'), "{path} is not absolute");
+        PathBuf::from(format!("/proc/{}/root{path}", self.nspawn.leader))
+    }
+
+    fn wait_until_booted(&self) {
+        let end = Instant::now() + BOOT_LIMIT;
+        let mut state = String::new();
+        while Instant::now() < end {
+            // It exits 1 for "degraded", which is booted too.
+            let output = self.run(&["systemctl", "is-system-running"]);
+            String::from_utf8_lossy(&output.stdout)
+                .trim()
+                .clone_into(&mut state);
+            if state == "running" || state == "degraded" {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let console = fs::read_to_string(self.root.with_file_name("console")).unwrap_or_default();
+        panic!("the machine is {state:?} after {BOOT_LIMIT:?}\n--- console\n{console}");
+    }
+}
+
+/// The nspawn process, in a process group of its own, and PID 1 of the machine.
+#[derive(Debug)]
+struct Nspawn {
+    child: Child,
+    leader: u32,
+}
+
+impl Nspawn {
+    fn start(root: &Path, console: &Path) -> Self {
+        let log = fs::File::create(console).unwrap();
+        let mut command = Command::new("systemd-nspawn");
+        command
+            .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
+            .arg("-q")
+            .arg("-D")
+            .arg(root)
+            .args(["--register=no", "--keep-unit", "-b", "--private-network"])
+            .args(["--console=pipe", "--bind=/dev/net/tun"]);
+        if Path::new("/dev/kvm").exists() {
+            command.arg("--bind=/dev/kvm");
+        }
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .expect("systemd-nspawn starts");
+        let mut nspawn = Self { child, leader: 0 };
+        let end = Instant::now() + BOOT_LIMIT;
+        while nspawn.leader == 0 {
+            let ended = nspawn.child.try_wait().unwrap();
+            if ended.is_some() || Instant::now() > end {
+                let console = fs::read_to_string(console).unwrap_or_default();
+                panic!("systemd-nspawn made no PID 1 ({ended:?})\n--- console\n{console}");
+            }
+            nspawn.leader = leader_of(nspawn.child.id()).unwrap_or(0);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        nspawn
+    }
+}
+
+impl Drop for Nspawn {
+    fn drop(&mut self) {
+        // PID 1 first: with it the kernel ends everything in its PID namespace.
+        for pid in [self.leader, self.child.id()] {
+            if pid != 0 {
+                let _ = Command::new("kill")
+                    .args(["-KILL", &pid.to_string()])
+                    .output();
+            }
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// The child of nspawn that is PID 1 in its own PID namespace and runs systemd by now.
+fn leader_of(nspawn: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children")).ok()?;
+    children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .find(|pid| is_leader(*pid))
+}
+
+fn is_leader(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let first = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))
+        .map(|ids| ids.split_whitespace().collect::<Vec<_>>());
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    first.is_some_and(|ids| ids.len() > 1 && ids.last() == Some(&"1")) && name.trim() == "systemd"
+}
+
+/// The tmpfs and the overlay on it.
+#[derive(Debug)]
+struct Mounts {
+    directory: PathBuf,
+}
+
+impl Mounts {
+    fn over(base: &Path, directory: &Path) -> Self {
+        must(
+            Command::new("mount")
+                .args(["-t", "tmpfs", "-o", "mode=0755", "tmpfs"])
+                .arg(directory),
+        );
+        let mounts = Self {
+            directory: directory.to_owned(),
+        };
+        for name in ["up", "work", "root"] {
+            fs::create_dir(directory.join(name)).unwrap();
+        }
+        let options = format!(
+            "lowerdir={},upperdir={1}/up,workdir={1}/work",
+            base.display(),
+            directory.display()
+        );
+        must(
+            Command::new("mount")
+                .args(["-t", "overlay", "overlay", "-o", &options])
+                .arg(directory.join("root")),
+        );
+        mounts
+    }
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        for path in [self.directory.join("root"), self.directory.clone()] {
+            let _ = Command::new("umount").args(["-R", "-l"]).arg(path).output();
+        }
+    }
+}
+
+/// The root every machine is laid over, made once and kept.
+fn base_root() -> PathBuf {
+    static MAKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one_at_a_time = MAKING
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let cache = std::env::var_os("NKUDO_TEST_CACHE")
+        .map_or_else(|| PathBuf::from("/var/cache/nkudo-tests"), PathBuf::from);
+    let root = cache.join("trixie");
+    if root.exists() {
+        return root;
+    }
+    fs::create_dir_all(&cache).unwrap();
+    let unfinished = cache.join(format!("trixie.{}", std::process::id()));
+    must(
+        Command::new("mmdebstrap")
+            .args([
+                "--variant=minbase",
+                &format!("--include={PACKAGES}"),
+                "trixie",
+            ])
+            .arg(&unfinished),
+    );
+    // Another run may have been faster: then its root is the one.
+    if fs::rename(&unfinished, &root).is_err() {
+        assert!(root.exists(), "{} cannot be renamed", unfinished.display());
+        fs::remove_dir_all(&unfinished).unwrap();
+    }
+    root
+}
+
+fn random_machine_id() -> String {
+    let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
+    format!("{}\n", uuid.trim().replace('-', ""))
+}
+
+fn write_file(path: &Path, bytes: &[u8], mode: u32) {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).unwrap();
+    }
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path)
+        .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    file.write_all(bytes).unwrap();
+    file.set_permissions(fs::Permissions::from_mode(mode))
+        .unwrap();
+}
+
+fn must(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{stderr}",
+        output.status
+    );
+}

@@ -79,7 +79,11 @@ fn find(program: &str) -> Option<PathBuf> {
 
 fn version(vmm: &Path) -> String {
     let output = Command::new(vmm).arg("--version").output().unwrap();
-    String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("").to_owned()
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .next()
+        .unwrap_or("")
+        .to_owned()
 }
 
 /// How a guest's VMM ended, or that it had to be stopped.

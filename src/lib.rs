@@ -12,6 +12,7 @@
 //!                            apply ──► outcome ──► report
 //! ```
 
+pub mod booted;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -1,0 +1,67 @@
+//! The booted specification: what a VM that runs now was started from.
+//!
+//! `/run/nkudo/booted/<id>.json`, and in the VM's unit the credential `vm.json`. Ending a VM must
+//! use what was booted, not what is configured since. It dies with the boot, as the units do.
+
+#![deny(clippy::disallowed_methods)]
+
+use camino::Utf8PathBuf;
+use serde::{Deserialize, Serialize};
+
+use crate::host::{Vm, VmId};
+use crate::unit::RUNTIME_ROOT;
+
+/// The name of the unit's credential (`LoadCredential=`, systemd.exec(5)).
+pub const CREDENTIAL: &str = "vm.json";
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Booted {
+    pub version: FormatVersion,
+    pub id: VmId,
+    /// The generation that it was started from.
+    pub generation: u64,
+    /// The digest of its unit in that generation.
+    pub digest: String,
+    pub vm: Vm,
+}
+
+/// The version of the file's format; reading refuses any other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct FormatVersion;
+
+impl From<FormatVersion> for u32 {
+    fn from(_: FormatVersion) -> Self {
+        1
+    }
+}
+
+impl TryFrom<u32> for FormatVersion {
+    type Error = String;
+
+    fn try_from(version: u32) -> Result<Self, Self::Error> {
+        match version {
+            1 => Ok(Self),
+            other => Err(format!(
+                "its format has version {other}, and this nkudo knows 1"
+            )),
+        }
+    }
+}
+
+impl Booted {
+    pub fn path(id: &VmId) -> Utf8PathBuf {
+        format!("{RUNTIME_ROOT}/booted/{id}.json").into()
+    }
+
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        let mut json = serde_json::to_vec_pretty(self)?;
+        json.push(b'\n');
+        Ok(json)
+    }
+
+    pub fn from_json(json: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(json)
+    }
+}

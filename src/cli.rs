@@ -3,10 +3,17 @@
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
+use crate::host::VmId;
+
 /// Virtual machines on a systemd host, declared in one TOML file
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
 pub struct Cli {
+    /// Where generations are [default: `[host] state-dir` of the configuration, which is
+    /// /var/lib/nkudo unless it says otherwise]
+    #[arg(long, global = true, env = "NKUDO_STATE_DIR", value_name = "DIRECTORY")]
+    pub state_dir: Option<Utf8PathBuf>,
+
     #[command(subcommand)]
     pub command: Command,
 }
@@ -15,8 +22,54 @@ pub struct Cli {
 pub enum Command {
     /// Say all mistakes of the configuration, and change nothing
     ///
-    /// Exit codes: 0, no mistakes; 1, a file could not be read; 2, wrong usage; 3, mistakes.
+    /// Where systemd and the hypervisor can be asked, versions that are too old are mistakes too.
+    ///
+    /// Exit codes: 0, no mistakes; 1, a file could not be read, or the host is too old; 2, wrong
+    /// usage; 3, mistakes.
     Check(Configuration),
+
+    /// Make a generation of the configuration; the host stays as it is
+    ///
+    /// Prints the generation's number. A configuration that leads to the newest generation again
+    /// makes no new one.
+    ///
+    /// Exit codes: 0, done; 1, failed; 2, wrong usage; 3, mistakes in the configuration.
+    Render(Configuration),
+
+    /// Print what a switch to the configuration would do, and why; change nothing
+    ///
+    /// Exit codes: 0, printed (nothing, if there is nothing to do); 1, failed, or something stands
+    /// in the way; 2, wrong usage; 3, mistakes in the configuration.
+    Diff(Configuration),
+
+    /// Make the host be a generation
+    ///
+    /// The newest one, if its configuration has not changed since it was rendered. VMs that did not
+    /// change run on.
+    ///
+    /// Exit codes: 0, done; 1, failed; 2, wrong usage; 3, mistakes in the configuration; 4,
+    /// switched, but some VMs failed.
+    Switch(Switch),
+
+    /// Print the state of VMs
+    Status(Status),
+
+    /// Start a VM as the current generation has it, and let switches start it again
+    ///
+    /// Exit codes: 0, it runs; 1, failed; 2, wrong usage; 4, the VM failed.
+    Start(OneVm),
+
+    /// Stop a VM, by its power button first, and let switches leave it stopped
+    ///
+    /// It stays stopped until `nkudo start`, or the next boot of the host.
+    ///
+    /// Exit codes: 0, it does not run; 1, failed; 2, wrong usage; 4, it could not be stopped.
+    Stop(OneVm),
+
+    /// Stop a VM, if it runs, and start it as the current generation has it
+    ///
+    /// Exit codes: 0, it runs; 1, failed; 2, wrong usage; 4, the VM failed.
+    Restart(OneVm),
 }
 
 /// Where the configuration is.
@@ -25,4 +78,30 @@ pub struct Configuration {
     /// Files to read as one configuration; `-` is standard input. [default:
     /// /etc/nkudo/nkudo.toml, then /etc/nkudo/nkudo.d/*.toml in name order]
     pub files: Vec<Utf8PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Switch {
+    /// The generation to switch to, whatever the configuration says now. [default: the newest]
+    pub generation: Option<u64>,
+
+    /// Print what would be done, and why; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Only this VM, and all that is known of it
+    pub id: Option<VmId>,
+
+    /// Print JSON, in the shape that docs/status.md describes
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct OneVm {
+    /// The VM's id
+    pub id: VmId,
 }

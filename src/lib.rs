@@ -12,11 +12,21 @@
 //!                            apply ──► outcome ──► report
 //! ```
 
+pub mod apply;
 pub mod booted;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod connections;
+pub mod files;
+pub mod generation;
 pub mod host;
 pub mod hypervisor;
+pub mod link;
+pub mod network;
+pub mod observe;
+pub mod plan;
+pub mod status;
 pub mod systemd;
+pub mod talk;
 pub mod unit;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    nkudo::talk::init();
     match nkudo::commands::run(nkudo::cli::Cli::parse()) {
         Ok(exit) => exit.into(),
         Err(err) => {

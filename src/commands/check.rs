@@ -1,27 +1,29 @@
-//! `nkudo check`: all mistakes of a configuration.
+//! `nkudo check`: all mistakes of a configuration, and hosts that are too old for it.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
+use std::time::Duration;
+
+use zbus::Connection;
 
 use crate::cli::Configuration;
-use crate::config;
+use crate::host::HypervisorName;
+use crate::hypervisor::Version;
+use crate::observe::{self, Hypervisor, SystemdVersion};
+use crate::plan::Obstacle;
+use crate::systemd::ManagerProxy;
 
-use super::{Exit, sources};
+use super::configured::configured;
+use super::{Exit, block_on, programs};
 
 pub fn run(configuration: &Configuration) -> anyhow::Result<Exit> {
-    let sources = sources::read(configuration)?;
-    let outcome = config::load(&sources);
-    let mut talk = anstream::stderr().lock();
-    // anstream drops the colours where NO_COLOR asks for that; without a terminal the plain
-    // rendering is also the same to the byte.
-    let text = if std::io::stderr().is_terminal() {
-        config::render_coloured(&outcome.diagnostics, &sources)
-    } else {
-        config::render(&outcome.diagnostics, &sources)
-    };
-    write!(talk, "{text}")?;
-    let Some(host) = outcome.host else {
+    let Some(configured) = configured(configuration)? else {
         return Ok(Exit::BadConfiguration);
     };
+    let host = configured.host;
+    let too_old = block_on(async { Ok(too_old(&host.hypervisor).await) })?;
+    for obstacle in &too_old {
+        tracing::error!("{obstacle}");
+    }
     let count = |number: usize, one: &str| {
         let plural = if number == 1 { "" } else { "s" };
         format!("{number} {one}{plural}")
@@ -30,6 +32,41 @@ pub fn run(configuration: &Configuration) -> anyhow::Result<Exit> {
         count(host.vms.len(), "VM"),
         count(host.networks.len(), "network"),
     );
-    writeln!(talk, "{vms}, {networks}: no mistakes")?;
-    Ok(Exit::Done)
+    writeln!(anstream::stderr().lock(), "{vms}, {networks}: no mistakes")?;
+    Ok(if too_old.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Failed
+    })
+}
+
+/// What is too old here. A configuration is also checked where no systemd runs and no hypervisor is
+/// installed: what is not there is not too old.
+async fn too_old(hypervisor: &HypervisorName) -> Vec<Obstacle> {
+    let mut too_old = Vec::new();
+    let systemd = async {
+        let bus = Connection::system().await.ok()?;
+        let manager = ManagerProxy::new(&bus).await.ok()?;
+        observe::systemd_version(&manager).await.ok()
+    };
+    let systemd = tokio::time::timeout(Duration::from_secs(5), systemd).await;
+    if let Ok(Some(version)) = systemd
+        && version < SystemdVersion::MINIMUM
+    {
+        too_old.push(Obstacle::OldSystemd(version.0));
+    }
+    let path = match hypervisor {
+        HypervisorName::Absolute(path) => Some(path.as_path().to_owned()),
+        HypervisorName::OnPath(name) => programs::on_path(name),
+    };
+    if let Some(path) = path
+        && let Hypervisor::Found(version) = observe::hypervisor(&path).await
+        && version < Version::MINIMUM
+    {
+        too_old.push(Obstacle::OldHypervisor {
+            path: path.into_string(),
+            version,
+        });
+    }
+    too_old
 }

@@ -2,29 +2,78 @@
 //! rules of their own.
 
 pub mod check;
+pub mod diff;
+pub mod one_vm;
+pub mod render;
+pub mod status;
+pub mod switch;
+
+mod carry_out;
+mod configured;
+mod programs;
 mod sources;
+mod state_dir;
+
+use std::future::Future;
+use std::io::{self, Write as _};
+
+use anyhow::Context as _;
 
 use crate::cli::{Cli, Command};
+use crate::plan::Request;
 
 /// How a run of nkudo ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     Done,
+    /// What went wrong has been said.
+    Failed,
     BadConfiguration,
+    /// All that could be done was done; some VMs failed, and have been named.
+    VmsFailed,
 }
 
 impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Done => 0,
+            Exit::Failed => 1,
             Exit::BadConfiguration => 3,
+            Exit::VmsFailed => 4,
         })
     }
 }
 
 /// Runs the command. An error is one that the user can only read; main prints it.
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let state_dir = cli.state_dir.as_deref();
     match cli.command {
         Command::Check(configuration) => check::run(&configuration),
+        Command::Render(configuration) => render::run(&configuration, state_dir),
+        Command::Diff(configuration) => diff::run(&configuration),
+        Command::Switch(switch) => switch::run(&switch, state_dir),
+        Command::Status(status) => status::run(&status, state_dir),
+        Command::Start(vm) => one_vm::run(&Request::Start(vm.id), state_dir),
+        Command::Stop(vm) => one_vm::run(&Request::Stop(vm.id), state_dir),
+        Command::Restart(vm) => one_vm::run(&Request::Restart(vm.id), state_dir),
+    }
+}
+
+/// Runs what speaks to the host. One thread: it waits far more than it works.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot begin")?
+        .block_on(work)
+}
+
+/// Prints data. Whoever does not read on to the end has seen enough.
+fn print(text: &str) -> anyhow::Result<()> {
+    match anstream::stdout().lock().write_all(text.as_bytes()) {
+        Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
+            Err(err).context("cannot write to standard output")
+        }
+        _ => Ok(()),
     }
 }

@@ -8,12 +8,17 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::cli::Configuration;
 use crate::config::Source;
+use crate::generation::{Input, Origin};
 
 const FILE: &str = "/etc/nkudo/nkudo.toml";
 const DROP_INS: &str = "/etc/nkudo/nkudo.d";
 /// 10,000 VMs need some 5 MB; what is larger is not a configuration.
 const LARGEST: u64 = 64 << 20;
 
+/// The name of what is read from standard input.
+const STANDARD_INPUT: &str = "<standard input>";
+
+/// Reads the files that the command line names, or the ones in /etc.
 pub(super) fn read(configuration: &Configuration) -> anyhow::Result<Vec<Source>> {
     let files = if configuration.files.is_empty() {
         default_files()?
@@ -47,7 +52,7 @@ fn default_files() -> anyhow::Result<Vec<Utf8PathBuf>> {
 
 fn source(path: &Utf8Path) -> anyhow::Result<Source> {
     if path == "-" {
-        return text(std::io::stdin().lock(), "<standard input>");
+        return text(std::io::stdin().lock(), STANDARD_INPUT);
     }
     // Asked before opening: opening a FIFO waits for a writer.
     let kind = std::fs::metadata(path).with_context(|| format!("cannot read {path}"))?;
@@ -73,4 +78,39 @@ fn text(reader: impl Read, name: &str) -> anyhow::Result<Source> {
         name: name.to_owned(),
         text,
     })
+}
+
+/// The sources as a generation records them: relative paths would mean something else elsewhere.
+pub(super) fn inputs(sources: &[Source]) -> anyhow::Result<Vec<Input>> {
+    let input = |source: &Source| {
+        let name = if source.name == STANDARD_INPUT {
+            source.name.clone()
+        } else {
+            camino::absolute_utf8(&source.name)
+                .with_context(|| format!("cannot make {} absolute", source.name))?
+                .into_string()
+        };
+        Ok(Input::new(name, &source.text))
+    };
+    sources.iter().map(input).collect()
+}
+
+/// What the files of a generation are now. `None` where they cannot be read again: what came from
+/// standard input is gone.
+pub(super) fn again(origin: Origin, inputs: &[Input]) -> anyhow::Result<Option<Vec<Input>>> {
+    let files = match origin {
+        Origin::Default => default_files()?,
+        Origin::Named if inputs.iter().any(|input| input.name == STANDARD_INPUT) => {
+            return Ok(None);
+        }
+        Origin::Named => inputs
+            .iter()
+            .map(|input| input.name.clone().into())
+            .collect(),
+    };
+    let sources = files
+        .iter()
+        .map(|path| source(path))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    self::inputs(&sources).map(Some)
 }

@@ -48,7 +48,17 @@ pub trait Manager {
         patterns: &[&str],
     ) -> zbus::Result<Vec<UnitListing>>;
 
-    #[zbus(property)]
+    /// Name and state (`masked`, `static`, `transient`, …) of unit files.
+    fn list_unit_files_by_patterns(
+        &self,
+        states: &[&str],
+        patterns: &[&str],
+    ) -> zbus::Result<Vec<(String, String)>>;
+
+    /// The path of a unit that is loaded; the error NoSuchUnit where it is not.
+    fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+
+    #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> zbus::Result<String>;
 
     #[zbus(signal)]

@@ -5,8 +5,12 @@
 
 mod job;
 mod manager;
+mod network1;
+mod properties;
 mod variant;
 
 pub use job::{JobError, JobResult, Jobs};
 pub use manager::{ManagerProxy, UnitListing};
-pub use variant::transient_properties;
+pub use network1::{NETWORKD, Network1Proxy};
+pub use properties::{Interface, property};
+pub use variant::{ExtraFd, transient_properties};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
+use serde::{Deserialize, Serialize};
 
 use crate::host::{AbsolutePath, Boot, DiskAccess, Restart, Vm, VmId};
 use crate::hypervisor::{self, Version};
@@ -14,7 +15,8 @@ use super::setting::{Bind, Exec, Privilege, Section, Setting};
 pub const RUNTIME_ROOT: &str = "/run/nkudo";
 
 /// The programs that a unit runs, by absolute path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Programs {
     pub hypervisor: Utf8PathBuf,
     pub hypervisor_version: Version,

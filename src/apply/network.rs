@@ -1,0 +1,189 @@
+//! Bridges, by networkd or by rtnetlink.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use camino::Utf8Path;
+
+use super::Apply;
+use crate::files;
+use crate::host::{LinkName, Network};
+use crate::network::{Backend, NETWORKD_DIR};
+use crate::observe::{Admin, Link, Networkd};
+use crate::plan::{BridgeStep, Plan};
+use crate::systemd::Network1Proxy;
+
+/// How long networkd may take to make bridges. It takes some 20 ms.
+const LIMIT: Duration = Duration::from_secs(20);
+
+impl Apply<'_> {
+    /// Makes and changes bridges.
+    pub(super) async fn networks(&self, plan: &Plan) -> anyhow::Result<()> {
+        write_files(plan)?;
+        let wanted: BTreeMap<&LinkName, &BridgeStep> = plan
+            .bridges
+            .iter()
+            .filter(|(_, step)| {
+                matches!(step, BridgeStep::Create { .. } | BridgeStep::Change { .. })
+            })
+            .collect();
+        match plan.backend {
+            Backend::Netlink => {
+                self.reload_if_it_runs(plan).await?;
+                for (name, step) in &wanted {
+                    self.by_netlink(name, step).await?;
+                }
+            }
+            Backend::Networkd => self.by_networkd(plan, &wanted).await?,
+        }
+        for name in wanted.keys() {
+            tracing::info!("set up bridge {name}");
+        }
+        Ok(())
+    }
+
+    async fn by_netlink(&self, name: &LinkName, step: &BridgeStep) -> anyhow::Result<()> {
+        let netlink = &self.connections.netlink;
+        let (add, remove) = match step {
+            BridgeStep::Create { addresses } => {
+                netlink.create_bridge(name).await?;
+                (addresses, [].as_slice())
+            }
+            BridgeStep::Change { add, remove, up } => {
+                if *up {
+                    let links = netlink.links().await?;
+                    if let Some(link) = links.get(name.as_str()) {
+                        netlink.set_up(name, link.index).await?;
+                    }
+                }
+                (add, remove.as_slice())
+            }
+            BridgeStep::Remove | BridgeStep::KeepFor(_) => return Ok(()),
+        };
+        for address in remove {
+            netlink.remove_address(name, *address).await?;
+        }
+        for address in add {
+            netlink.add_address(name, *address).await?;
+        }
+        Ok(())
+    }
+
+    async fn by_networkd(
+        &self,
+        plan: &Plan,
+        wanted: &BTreeMap<&LinkName, &BridgeStep>,
+    ) -> anyhow::Result<()> {
+        let networkd = Network1Proxy::new(&self.connections.bus).await?;
+        // It makes a bridge that somebody deleted only when it reads its files again.
+        let create = wanted
+            .values()
+            .any(|step| matches!(step, BridgeStep::Create { .. }));
+        if create || changes_files(plan) {
+            networkd
+                .reload()
+                .await
+                .context("systemd-networkd does not reload its files")?;
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let links = self.connections.netlink.links().await?;
+        for (name, step) in wanted {
+            // Files that did not change are not applied again by a reload.
+            let file = format!("40-nkudo-{name}.network");
+            if let (BridgeStep::Change { .. }, false, Some(link)) = (
+                step,
+                plan.write_files.contains_key(&file),
+                links.get(name.as_str()),
+            ) {
+                networkd
+                    .reconfigure_link(i32::try_from(link.index)?)
+                    .await
+                    .with_context(|| format!("systemd-networkd does not configure {name}"))?;
+            }
+        }
+        self.connections
+            .netlink
+            .until(LIMIT, |links| {
+                wanted
+                    .iter()
+                    .flat_map(|(name, step)| wrong(name, step, links.get(name.as_str())))
+                    .collect()
+            })
+            .await
+            .context("systemd-networkd did not do it; see `networkctl status` and `journalctl -u systemd-networkd`")
+    }
+
+    async fn reload_if_it_runs(&self, plan: &Plan) -> anyhow::Result<()> {
+        if plan.networkd == Networkd::Runs && changes_files(plan) {
+            let networkd = Network1Proxy::new(&self.connections.bus).await?;
+            networkd
+                .reload()
+                .await
+                .context("systemd-networkd does not reload its files")?;
+        }
+        Ok(())
+    }
+
+    /// Removes bridges. By now no file makes networkd create them again.
+    pub(super) async fn remove_bridges(&self, plan: &Plan) -> anyhow::Result<()> {
+        for (name, step) in &plan.bridges {
+            if *step == BridgeStep::Remove {
+                self.connections.netlink.delete(name).await?;
+                tracing::info!("removed bridge {name}");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn changes_files(plan: &Plan) -> bool {
+    !plan.write_files.is_empty() || !plan.remove_files.is_empty()
+}
+
+fn write_files(plan: &Plan) -> anyhow::Result<()> {
+    let directory = Utf8Path::new(NETWORKD_DIR);
+    files::ensure_directory(directory, 0o755)
+        .with_context(|| format!("cannot make {directory}"))?;
+    for (name, text) in &plan.write_files {
+        let path = directory.join(name);
+        // networkd reads them as a user of its own.
+        files::replace(&path, text.as_bytes(), 0o644)
+            .with_context(|| format!("cannot write {path}"))?;
+    }
+    for name in &plan.remove_files {
+        let path = directory.join(name);
+        files::remove(&path).with_context(|| format!("cannot remove {path}"))?;
+    }
+    Ok(())
+}
+
+/// What a bridge still lacks.
+fn wrong(name: &LinkName, step: &BridgeStep, link: Option<&Link>) -> Vec<String> {
+    let Some(link) = link else {
+        return vec![format!("{name} is not there")];
+    };
+    let mut wrong = Vec::new();
+    if !link.has_mac(Network::bridge_mac(name)) {
+        wrong.push(format!("{name} has another Ethernet address"));
+    }
+    if link.admin == Admin::Down {
+        wrong.push(format!("{name} is not up"));
+    }
+    let (add, remove) = match step {
+        BridgeStep::Create { addresses } => (addresses, [].as_slice()),
+        BridgeStep::Change { add, remove, .. } => (add, remove.as_slice()),
+        BridgeStep::Remove | BridgeStep::KeepFor(_) => return wrong,
+    };
+    let lacks = add
+        .iter()
+        .filter(|address| !link.addresses.contains(*address));
+    wrong.extend(lacks.map(|address| format!("{name} lacks {address}")));
+    let has = remove
+        .iter()
+        .filter(|address| link.addresses.contains(*address));
+    wrong.extend(has.map(|address| format!("{name} still has {address}")));
+    wrong
+}

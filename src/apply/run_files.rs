@@ -1,0 +1,102 @@
+//! What nkudo keeps in /run/nkudo: the lock, booted specifications, root directories, held VMs.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+
+use anyhow::Context as _;
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::booted::Booted;
+use crate::files;
+use crate::host::VmId;
+use crate::observe::held_directory;
+use crate::unit::RUNTIME_ROOT;
+
+/// Held while this lives; the kernel lets go of it when the process ends, however that happens.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "it is held, not read")] File);
+
+/// Takes the lock that lets one nkudo at a time change the host. `waiting` is called with the PID
+/// of whoever has it, before waiting for that.
+pub fn lock(waiting: impl FnOnce(&str)) -> anyhow::Result<Lock> {
+    let path = Utf8Path::new(RUNTIME_ROOT).join("lock");
+    let take = || -> io::Result<File> {
+        files::ensure_directory(Utf8Path::new(RUNTIME_ROOT), 0o755)?;
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                (&file).take(20).read_to_string(&mut holder)?;
+                waiting(holder.trim());
+                file.lock()?;
+            }
+            Err(TryLockError::Error(err)) => return Err(err),
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(file)
+    };
+    take()
+        .map(Lock)
+        .with_context(|| format!("cannot take the lock {path}; nkudo changes the host as root"))
+}
+
+pub(super) fn ensure_directories() -> anyhow::Result<()> {
+    let ensure = |path: &Utf8Path, mode| {
+        files::ensure_directory(path, mode).with_context(|| format!("cannot make {path}"))
+    };
+    let root = Utf8Path::new(RUNTIME_ROOT);
+    ensure(root, 0o755)?;
+    // Specifications can hold secrets, on a kernel's command line for example.
+    ensure(&root.join("booted"), 0o700)?;
+    ensure(&root.join("root"), 0o755)?;
+    ensure(&held_directory(), 0o755)
+}
+
+/// The directory that becomes the VM's root directory. systemd makes the mount points in it, and
+/// would make `root` in it with mode 0750, which the VM's user could not pass.
+pub(super) fn ensure_root(id: &VmId) -> anyhow::Result<()> {
+    let root = root_directory(id);
+    files::ensure_directory(&root, 0o755)
+        .and_then(|()| files::ensure_directory(&root.join("root"), 0o755))
+        .with_context(|| format!("cannot make the VM's root directory {root}"))
+}
+
+pub(super) fn write_booted(booted: &Booted) -> anyhow::Result<()> {
+    let path = Booted::path(&booted.id);
+    files::replace(&path, &booted.to_json()?, 0o600)
+        .with_context(|| format!("cannot write the VM's specification {path}"))
+}
+
+/// Removes all of a VM that does not run and is in no file any more.
+pub(super) fn remove(id: &VmId) -> anyhow::Result<()> {
+    let root = root_directory(id);
+    files::remove_empty_tree(&root).with_context(|| format!("cannot remove {root}"))?;
+    let booted = Booted::path(id);
+    files::remove(&booted).with_context(|| format!("cannot remove {booted}"))?;
+    release(id)
+}
+
+/// Notes that the VM is to be left alone by switches until it is started.
+pub fn hold(id: &VmId) -> anyhow::Result<()> {
+    ensure_directories()?;
+    let path = held_directory().join(id.as_str());
+    files::replace(&path, b"", 0o644).with_context(|| format!("cannot write {path}"))
+}
+
+/// The opposite of `hold`.
+pub fn release(id: &VmId) -> anyhow::Result<()> {
+    let path = held_directory().join(id.as_str());
+    files::remove(&path).with_context(|| format!("cannot remove {path}"))
+}
+
+fn root_directory(id: &VmId) -> Utf8PathBuf {
+    Utf8Path::new(RUNTIME_ROOT).join("root").join(id.as_str())
+}

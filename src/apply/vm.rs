@@ -1,0 +1,178 @@
+//! Starting and stopping one VM.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, anyhow, bail};
+
+use super::{Apply, Failure, run_files};
+use crate::booted::{Booted, FormatVersion};
+use crate::host::{Vm, VmId};
+use crate::systemd::{ExtraFd, JobResult, transient_properties};
+use crate::unit::vm_unit_name;
+
+/// On top of the unit's own timeouts, which end a job long before.
+const SLACK: Duration = Duration::from_secs(60);
+/// How long a stopped unit may take to be unloaded. systemd does it in its next turn.
+const UNLOAD_LIMIT: Duration = Duration::from_secs(5);
+
+impl Apply<'_> {
+    pub(super) async fn start(&self, id: &VmId) -> Result<(), Failure> {
+        let since = now();
+        let begun = std::time::Instant::now();
+        match self.start_unit(id).await {
+            Ok(()) => {
+                let took = begun.elapsed().as_secs_f32();
+                tracing::info!(nkudo_vm = %id, "started {id} in {took:.2} s");
+                Ok(())
+            }
+            Err(why) => Err(Failure {
+                why,
+                journal_since: Some(since),
+            }),
+        }
+    }
+
+    async fn start_unit(&self, id: &VmId) -> anyhow::Result<()> {
+        let (vm, unit) = self
+            .wanted
+            .host
+            .vms
+            .get(id)
+            .zip(self.wanted.unit(id, self.generation))
+            .with_context(|| format!("generation {} has no VM {id}", self.generation))?;
+        // What is left of one that failed keeps the name, and its TAPs.
+        self.unload(&unit.name).await?;
+        run_files::write_booted(&self.booted(id, vm, self.generation)?)?;
+        run_files::ensure_root(id)?;
+        let mut taps = Vec::new();
+        for (index, nic) in vm.nics.iter().enumerate() {
+            let network = self.wanted.host.networks.get(&nic.network);
+            let bridge = &network.context("its network is not declared")?.bridge;
+            let fd = self
+                .connections
+                .netlink
+                .create_tap(&nic.tap, bridge)
+                .await?;
+            taps.push(ExtraFd {
+                fd,
+                name: format!("nic{index}"),
+            });
+        }
+        let properties = transient_properties(unit.properties(), taps);
+        let job = self
+            .connections
+            .manager
+            .start_transient_unit(&unit.name, "fail", &properties, &[])
+            .await
+            .with_context(|| format!("systemd does not take the unit {}", unit.name))?;
+        // PID 1 has copies of the TAPs now; one kept here would keep them alive after a stop.
+        drop(properties);
+        let deadline = vm.start_timeout.duration() + SLACK;
+        match self.jobs.wait(&job, deadline).await? {
+            JobResult::Done => Ok(()),
+            JobResult::Other(result) => bail!("its start ended with `{result}`"),
+        }
+    }
+
+    pub(super) async fn stop(&self, id: &VmId) -> Result<(), Failure> {
+        let since = now();
+        let begun = std::time::Instant::now();
+        match self.unload(&vm_unit_name(id)).await {
+            Ok(()) => {
+                let took = begun.elapsed().as_secs_f32();
+                tracing::info!(nkudo_vm = %id, "stopped {id} in {took:.2} s");
+                Ok(())
+            }
+            Err(why) => Err(Failure {
+                why,
+                journal_since: Some(since),
+            }),
+        }
+    }
+
+    /// Stops the unit, if it is there, and waits until its name is free.
+    async fn unload(&self, unit: &str) -> anyhow::Result<()> {
+        let manager = &self.connections.manager;
+        if !self.is_loaded(unit).await? {
+            return Ok(());
+        }
+        match manager.stop_unit(unit, "replace").await {
+            Ok(job) => {
+                // The longest stop-timeout is a matter of the unit; systemd ends the job by it.
+                let result = self.jobs.wait(&job, LONGEST_STOP).await?;
+                if let JobResult::Other(result) = result {
+                    tracing::warn!("the stop of {unit} ended with `{result}`");
+                }
+            }
+            Err(err) if is_no_such_unit(&err) => return Ok(()),
+            Err(err) => return Err(err).with_context(|| format!("systemd does not stop {unit}")),
+        }
+        // A unit that failed stays loaded until this (systemd.unit(5), CollectMode=).
+        match manager.reset_failed_unit(unit).await {
+            Ok(()) => {}
+            Err(err) if is_no_such_unit(&err) => return Ok(()),
+            Err(err) => return Err(err).with_context(|| format!("cannot reset the failed {unit}")),
+        }
+        let end = tokio::time::Instant::now() + UNLOAD_LIMIT;
+        while self.is_loaded(unit).await? {
+            if tokio::time::Instant::now() > end {
+                bail!(
+                    "{unit} is stopped but stays loaded: another unit depends on it \
+                     (`systemctl list-dependencies --reverse {unit}`)"
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
+    async fn is_loaded(&self, unit: &str) -> anyhow::Result<bool> {
+        match self.connections.manager.get_unit(unit).await {
+            Ok(_) => Ok(true),
+            Err(err) if is_no_such_unit(&err) => Ok(false),
+            Err(err) => Err(err).with_context(|| format!("cannot ask systemd for {unit}")),
+        }
+    }
+
+    /// Brings the booted specification up to date, after what changed took effect.
+    pub(super) fn record(&self, id: &VmId) -> anyhow::Result<()> {
+        let path = Booted::path(id);
+        let json = crate::files::read(&path)
+            .with_context(|| format!("cannot read {path}"))?
+            .with_context(|| format!("{path} is gone"))?;
+        let vm = self.wanted.host.vms.get(id);
+        let mut booted = Booted::from_json(&json)?;
+        booted.vm = vm.with_context(|| format!("{id} is not declared"))?.clone();
+        run_files::write_booted(&booted)
+    }
+
+    fn booted(&self, id: &VmId, vm: &Vm, generation: u64) -> anyhow::Result<Booted> {
+        let digest = self.wanted.digests.get(id);
+        Ok(Booted {
+            version: FormatVersion,
+            id: id.clone(),
+            generation,
+            digest: digest
+                .ok_or_else(|| anyhow!("generation {generation} has no digest of {id}"))?
+                .clone(),
+            vm: vm.clone(),
+        })
+    }
+}
+
+/// Longer than any `stop-timeout` and its phases: what waits here is only for systemd to say.
+const LONGEST_STOP: Duration = Duration::from_secs(400 * 24 * 3600);
+
+fn is_no_such_unit(err: &zbus::Error) -> bool {
+    matches!(err, zbus::Error::MethodError(name, ..)
+        if name.as_str() == "org.freedesktop.systemd1.NoSuchUnit")
+}
+
+/// Microseconds since 1970, as journalctl takes them.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+        })
+}

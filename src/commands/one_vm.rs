@@ -1,0 +1,57 @@
+//! `nkudo start`, `stop` and `restart`: one VM of the current generation.
+
+use anyhow::{Context as _, bail};
+use camino::Utf8Path;
+
+use crate::apply;
+use crate::generation::{Manifest, Store};
+use crate::host::VmId;
+use crate::plan::Request;
+
+use super::carry_out::{Mode, carry_out};
+use super::{Exit, block_on, state_dir};
+
+/// `request` is one that names a VM.
+pub fn run(request: &Request, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
+    let _lock = apply::lock(|holder| {
+        tracing::info!("waiting for another nkudo (PID {holder}) to finish");
+    })?;
+    let store = Store::new(&state_dir::state_dir(given));
+    let number = store
+        .current()?
+        .context("this host was not switched to a generation yet; run `nkudo switch`")?;
+    let manifest = store.manifest(number)?;
+    match request {
+        // First, so that a switch leaves it alone even if this one is killed now.
+        Request::Stop(id) => apply::hold(id)?,
+        Request::Start(id) | Request::Restart(id) => {
+            refuse_if_undeclared(id, &manifest, number, &store)?;
+            apply::release(id)?;
+        }
+        Request::Switch => {}
+    }
+    block_on(carry_out(manifest, number, request, Mode::Do))
+}
+
+fn refuse_if_undeclared(
+    id: &VmId,
+    manifest: &Manifest,
+    number: u64,
+    store: &Store,
+) -> anyhow::Result<()> {
+    if manifest.host.vms.contains_key(id) {
+        return Ok(());
+    }
+    let newest = store.newest()?.filter(|newest| *newest != number);
+    if let Some(newest) = newest
+        && store
+            .manifest(newest)
+            .is_ok_and(|manifest| manifest.host.vms.contains_key(id))
+    {
+        bail!(
+            "the current generation, {number}, has no VM {id}\n\
+             hint: generation {newest} has it; `nkudo switch` switches to that"
+        );
+    }
+    bail!("the current generation, {number}, has no VM {id}\nhint: `nkudo status` lists the VMs");
+}

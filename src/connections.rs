@@ -1,0 +1,38 @@
+//! The ways to the host: systemd over D-Bus, the kernel over rtnetlink.
+
+use zbus::Connection;
+
+use crate::link::{LinkError, Netlink};
+use crate::systemd::{JobError, Jobs, ManagerProxy};
+
+#[derive(Debug)]
+pub struct Connections {
+    pub bus: Connection,
+    pub manager: ManagerProxy<'static>,
+    pub netlink: Netlink,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("cannot reach systemd on the system bus; is D-Bus running on this host?")]
+    Bus(#[from] zbus::Error),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+impl Connections {
+    pub async fn open() -> Result<Self, ConnectError> {
+        let bus = Connection::system().await?;
+        let manager = ManagerProxy::new(&bus).await?;
+        Ok(Self {
+            manager,
+            bus,
+            netlink: Netlink::connect()?,
+        })
+    }
+
+    /// Follows systemd's jobs from now on: to be called before the first call that makes one.
+    pub async fn jobs(&self) -> Result<Jobs, JobError> {
+        Jobs::subscribe(&self.manager).await
+    }
+}

@@ -1,0 +1,172 @@
+//! Writing files so that at every moment the old or the new one is there, whole.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+/// Puts `bytes` at `path` with `mode`: written beside it, synced, renamed over it.
+///
+/// The directory has to be there. A leftover of a run that was killed begins with `.nkudo-`.
+pub fn replace(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let directory = parent(path)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".nkudo-")
+        .tempfile_in(directory)?;
+    file.write_all(bytes)?;
+    // Not by the creation mode, which the umask cuts.
+    file.as_file()
+        .set_permissions(Permissions::from_mode(mode))?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|err| err.error)?;
+    sync_directory(directory)
+}
+
+/// Makes `path` a symbolic link to `target`, replacing the link that is there.
+pub fn replace_link(path: &Utf8Path, target: &str) -> io::Result<()> {
+    let directory = parent(path)?;
+    let link = tempfile::Builder::new()
+        .prefix(".nkudo-")
+        .make_in(directory, |place| std::os::unix::fs::symlink(target, place))?;
+    link.persist(path).map_err(|err| err.error)?;
+    sync_directory(directory)
+}
+
+/// Removes a file; one that is not there is as good as removed.
+pub fn remove(path: &Utf8Path) -> io::Result<()> {
+    absent_is_fine(fs::remove_file(path))
+}
+
+/// Makes a directory with `mode`, and its parents; one that is there keeps its own.
+pub fn ensure_directory(path: &Utf8Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => fs::set_permissions(path, Permissions::from_mode(mode)),
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(err) => Err(err),
+    }
+}
+
+/// Removes a tree in which only empty files and directories are expected, and nothing else: what
+/// has content was not put there by nkudo or systemd, and stays, as an error.
+pub fn remove_empty_tree(path: &Utf8Path) -> io::Result<()> {
+    let entries = match path.read_dir_utf8() {
+        Ok(entries) => entries,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(err) => return Err(err),
+    };
+    for entry in entries {
+        let entry = entry?;
+        // Of the entry itself: a link is not followed.
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            remove_empty_tree(entry.path())?;
+        } else if entry.metadata()?.len() == 0 || kind.is_symlink() {
+            remove(entry.path())?;
+        } else {
+            return Err(io::Error::other(format!("{} is not empty", entry.path())));
+        }
+    }
+    absent_is_fine(fs::remove_dir(path))
+}
+
+/// Reads a file; `None` where there is none.
+pub fn read(path: &Utf8Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
+/// The names in a directory, sorted; none where there is no directory. Names that are not UTF-8
+/// are not nkudo's, and left out.
+pub fn names(directory: &Utf8Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(err) => return Err(err),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        if let Ok(name) = entry?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Makes what was created, renamed or removed in a directory last.
+pub fn sync_directory(directory: &Utf8Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+fn parent(path: &Utf8Path) -> io::Result<&Utf8Path> {
+    path.parent()
+        .ok_or_else(|| io::Error::other(format!("{path} is not in a directory")))
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// What a symbolic link points to; `None` where there is none.
+pub fn link_target(path: &Utf8Path) -> io::Result<Option<Utf8PathBuf>> {
+    match path.read_link_utf8() {
+        Ok(target) => Ok(Some(target)),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory() -> (tempfile::TempDir, Utf8PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(directory.path().to_owned()).unwrap();
+        (directory, path)
+    }
+
+    #[test]
+    fn a_replaced_file_has_its_mode_and_leaves_nothing_beside_it() {
+        let (_keep, dir) = directory();
+        let file = dir.join("a");
+        replace(&file, b"one", 0o600).unwrap();
+        replace(&file, b"two", 0o644).unwrap();
+        assert_eq!(read(&file).unwrap().unwrap(), b"two");
+        assert_eq!(
+            fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+            0o644
+        );
+        replace_link(&dir.join("l"), "one").unwrap();
+        replace_link(&dir.join("l"), "two").unwrap();
+        assert_eq!(link_target(&dir.join("l")).unwrap().unwrap(), "two");
+        assert_eq!(names(&dir).unwrap(), ["a", "l"]);
+    }
+
+    #[test]
+    fn an_empty_tree_goes_and_one_with_content_stays() {
+        let (_keep, dir) = directory();
+        let tree = dir.join("tree");
+        fs::create_dir_all(tree.join("usr/lib")).unwrap();
+        fs::write(tree.join("usr/kvm"), "").unwrap();
+        remove_empty_tree(&tree).unwrap();
+        assert!(!tree.exists());
+        remove_empty_tree(&tree).unwrap();
+
+        fs::create_dir_all(&tree).unwrap();
+        fs::write(tree.join("disk.raw"), "data").unwrap();
+        assert!(remove_empty_tree(&tree).is_err());
+        assert!(tree.join("disk.raw").exists());
+    }
+}

@@ -1,0 +1,57 @@
+//! `manifest.json`: what a generation means, for nkudo to read again.
+
+#![deny(clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::booted::FormatVersion;
+use crate::host::{Host, VmId};
+use crate::unit::Programs;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Manifest {
+    pub version: FormatVersion,
+    /// SHA-256 of the generation's files: the same id, the same generation.
+    pub id: String,
+    /// The nkudo that rendered it.
+    pub rendered_by: String,
+    pub programs: Programs,
+    pub origin: Origin,
+    pub inputs: Vec<Input>,
+    /// What identifies each VM's specification: `NKUDO_DIGEST` of its unit.
+    pub digests: BTreeMap<VmId, String>,
+    pub host: Host,
+}
+
+/// How the configuration's files were named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// /etc/nkudo/nkudo.toml and its drop-ins.
+    Default,
+    /// On the command line.
+    Named,
+}
+
+/// A file of the configuration, as it was when it was rendered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Input {
+    pub name: String,
+    pub sha256: String,
+}
+
+impl Manifest {
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        let mut json = serde_json::to_vec_pretty(self)?;
+        json.push(b'\n');
+        Ok(json)
+    }
+
+    pub fn from_json(json: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(json)
+    }
+}

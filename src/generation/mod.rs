@@ -1,0 +1,13 @@
+//! A generation: everything that a configuration leads to, as a tree of files in memory.
+//!
+//! Rendering is a function of its input: the same configuration and the same programs give the
+//! same bytes. `manifest.json` is what nkudo itself reads again; the other files are for people,
+//! for `systemd-analyze verify` and for `diff`.
+
+mod manifest;
+mod render;
+mod store;
+
+pub use manifest::{Input, Manifest, Origin};
+pub use render::{Generation, Rendering, vm_digest};
+pub use store::{Store, StoreError, Stored};

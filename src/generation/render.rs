@@ -1,0 +1,125 @@
+//! Rendering: a resolved host as a tree of files.
+
+#![deny(clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+
+use camino::Utf8PathBuf;
+use sha2::{Digest, Sha256};
+
+use super::{Input, Manifest, Origin};
+use crate::booted::FormatVersion;
+use crate::host::{Host, NetworkBackend, Vm, VmId};
+use crate::network::{self, Backend};
+use crate::unit::{self, Programs, Unit};
+
+/// A rendered generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    pub manifest: Manifest,
+    /// The tree, by path relative to the generation's directory.
+    pub files: BTreeMap<Utf8PathBuf, Vec<u8>>,
+}
+
+/// All that rendering depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Rendering<'a> {
+    pub host: &'a Host,
+    pub programs: &'a Programs,
+    pub origin: Origin,
+    pub inputs: &'a [Input],
+}
+
+impl Rendering<'_> {
+    /// The generation with this number. The number is in the units' `NKUDO_GENERATION`, and not in
+    /// the id.
+    pub fn generation(self, number: u64) -> serde_json::Result<Generation> {
+        let id = self.id()?;
+        self.tree(number, id)
+    }
+
+    /// SHA-256 of the tree, rendered without a number and an id.
+    pub fn id(self) -> serde_json::Result<String> {
+        let mut hash = Sha256::new();
+        for (path, bytes) in self.tree(0, String::new())?.files {
+            // Lengths, so that no two trees run into the same bytes.
+            hash.update((path.as_str().len() as u64).to_le_bytes());
+            hash.update(path.as_str());
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        }
+        Ok(hex(&hash.finalize()))
+    }
+
+    fn tree(self, number: u64, id: String) -> serde_json::Result<Generation> {
+        let mut digests = BTreeMap::new();
+        for (vm_id, vm) in &self.host.vms {
+            digests.insert(vm_id.clone(), vm_digest(vm_id, vm)?);
+        }
+        let manifest = Manifest {
+            version: FormatVersion,
+            id,
+            rendered_by: env!("CARGO_PKG_VERSION").to_owned(),
+            programs: self.programs.clone(),
+            origin: self.origin,
+            inputs: self.inputs.to_vec(),
+            digests,
+            host: self.host.clone(),
+        };
+        let mut files = BTreeMap::new();
+        for vm_id in self.host.vms.keys() {
+            if let Some(unit) = manifest.unit(vm_id, number) {
+                files.insert(
+                    format!("units/{}", unit.name).into(),
+                    unit.text().into_bytes(),
+                );
+            }
+        }
+        // Whether networkd runs is only known when switching; these are its files if it does.
+        let backend = match self.host.network_backend {
+            NetworkBackend::Auto | NetworkBackend::Networkd => Backend::Networkd,
+            NetworkBackend::Netlink => Backend::Netlink,
+        };
+        for (name, text) in network::files(&self.host.networks, backend) {
+            files.insert(format!("network/{name}").into(), text.into_bytes());
+        }
+        files.insert("manifest.json".into(), manifest.to_json()?);
+        Ok(Generation { manifest, files })
+    }
+}
+
+impl Manifest {
+    /// The unit of a VM of this generation.
+    pub fn unit(&self, id: &VmId, number: u64) -> Option<Unit> {
+        let vm = self.host.vms.get(id)?;
+        let digest = self.digests.get(id)?;
+        Some(unit::vm_unit(id, vm, &self.programs, digest, number))
+    }
+}
+
+/// Identifies a VM's specification: 32 hexadecimal digits of the SHA-256 of its JSON.
+pub fn vm_digest(id: &VmId, vm: &Vm) -> serde_json::Result<String> {
+    let hash = Sha256::new()
+        .chain_update(id.as_str())
+        .chain_update([0])
+        .chain_update(serde_json::to_vec(vm)?)
+        .finalize();
+    Ok(hex(&hash[..16]))
+}
+
+impl Input {
+    pub fn new(name: String, text: &str) -> Self {
+        Self {
+            name,
+            sha256: hex(&Sha256::digest(text)),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}

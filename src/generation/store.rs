@@ -1,0 +1,194 @@
+//! Generations on disk: `<state-dir>/generations/<number>/`, and `<state-dir>/current`.
+//!
+//! A generation is written beside its place and renamed to it, so one that is there is whole.
+
+use std::fs::{self, File};
+use std::io;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::{Generation, Manifest, Rendering};
+use crate::files;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot {doing} {path}")]
+    Io {
+        doing: &'static str,
+        path: Utf8PathBuf,
+        source: io::Error,
+    },
+    #[error("there is no generation {number} in {directory}")]
+    Missing { number: u64, directory: Utf8PathBuf },
+    #[error(
+        "cannot read {path}: it is damaged, or of a nkudo that is newer or much older; \
+         `nkudo render` makes a generation anew"
+    )]
+    Manifest {
+        path: Utf8PathBuf,
+        source: serde_json::Error,
+    },
+    #[error("cannot write the generation as JSON")]
+    Serialise(#[from] serde_json::Error),
+}
+
+/// What became of a generation that was to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    New(u64),
+    /// The newest one is the same.
+    Already(u64),
+}
+
+impl Stored {
+    pub fn number(self) -> u64 {
+        match self {
+            Self::New(number) | Self::Already(number) => number,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Store {
+    state_dir: Utf8PathBuf,
+}
+
+/// Begins the name of a generation that is being written.
+const UNFINISHED: &str = ".new-";
+
+impl Store {
+    pub fn new(state_dir: &Utf8Path) -> Self {
+        Self {
+            state_dir: state_dir.to_owned(),
+        }
+    }
+
+    pub fn state_dir(&self) -> &Utf8Path {
+        &self.state_dir
+    }
+
+    pub fn directory(&self, number: u64) -> Utf8PathBuf {
+        self.generations().join(number.to_string())
+    }
+
+    fn generations(&self) -> Utf8PathBuf {
+        self.state_dir.join("generations")
+    }
+
+    fn current_link(&self) -> Utf8PathBuf {
+        self.state_dir.join("current")
+    }
+
+    /// The numbers that are there, ascending.
+    pub fn numbers(&self) -> Result<Vec<u64>, StoreError> {
+        let directory = self.generations();
+        let names = files::names(&directory).map_err(failed("list", &directory))?;
+        let mut numbers: Vec<u64> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    pub fn newest(&self) -> Result<Option<u64>, StoreError> {
+        Ok(self.numbers()?.last().copied())
+    }
+
+    pub fn manifest(&self, number: u64) -> Result<Manifest, StoreError> {
+        let path = self.directory(number).join("manifest.json");
+        let json = files::read(&path).map_err(failed("read", &path))?;
+        let json = json.ok_or_else(|| StoreError::Missing {
+            number,
+            directory: self.generations(),
+        })?;
+        Manifest::from_json(&json).map_err(|source| StoreError::Manifest { path, source })
+    }
+
+    /// The generation that was switched to last.
+    pub fn current(&self) -> Result<Option<u64>, StoreError> {
+        let link = self.current_link();
+        let target = files::link_target(&link).map_err(failed("read the link", &link))?;
+        Ok(target.and_then(|target| target.file_name()?.parse().ok()))
+    }
+
+    /// Points `current` at a generation. Done last, when the host is as it says.
+    pub fn set_current(&self, number: u64) -> Result<(), StoreError> {
+        let link = self.current_link();
+        files::replace_link(&link, &format!("generations/{number}"))
+            .map_err(failed("write the link", &link))
+    }
+
+    /// Stores the generation, unless the newest one is the same.
+    pub fn save(&self, rendering: Rendering<'_>) -> Result<Stored, StoreError> {
+        let directory = self.generations();
+        files::ensure_directory(&self.state_dir, 0o755).map_err(failed("make", &self.state_dir))?;
+        // A seed can hold secrets.
+        files::ensure_directory(&directory, 0o700).map_err(failed("make", &directory))?;
+        let _lock = lock(&self.state_dir.join(".lock"))?;
+        self.remove_unfinished()?;
+        let numbers = self.numbers()?;
+        let id = rendering.id()?;
+        if let Some(newest) = numbers.last()
+            // One that cannot be read is not the same.
+            && self.manifest(*newest).is_ok_and(|manifest| manifest.id == id)
+        {
+            return Ok(Stored::Already(*newest));
+        }
+        let number = numbers.last().map_or(1, |newest| newest + 1);
+        self.write(&rendering.generation(number)?, number)?;
+        Ok(Stored::New(number))
+    }
+
+    fn write(&self, generation: &Generation, number: u64) -> Result<(), StoreError> {
+        let parent = self.generations();
+        let place = tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            .tempdir_in(&parent)
+            .map_err(failed("make a directory in", &parent))?;
+        let unfinished = Utf8PathBuf::from_path_buf(place.path().to_owned())
+            .map_err(|path| io::Error::other(format!("{} is not UTF-8", path.display())))
+            .map_err(failed("make a directory in", &parent))?;
+        for (path, bytes) in &generation.files {
+            let file = unfinished.join(path);
+            let write = || -> io::Result<()> {
+                if let Some(directory) = file.parent() {
+                    fs::create_dir_all(directory)?;
+                }
+                files::replace(&file, bytes, 0o600)
+            };
+            write().map_err(failed("write", &file))?;
+        }
+        files::sync_directory(&unfinished).map_err(failed("sync", &unfinished))?;
+        let place = self.directory(number);
+        fs::rename(&unfinished, &place).map_err(failed("write", &place))?;
+        files::sync_directory(&parent).map_err(failed("sync", &parent))
+    }
+
+    /// What a run that was killed left behind. Only while the lock is held.
+    fn remove_unfinished(&self) -> Result<(), StoreError> {
+        let directory = self.generations();
+        let names = files::names(&directory).map_err(failed("list", &directory))?;
+        for name in names.iter().filter(|name| name.starts_with(UNFINISHED)) {
+            let path = directory.join(name);
+            fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes the lock, waiting for whoever has it: rendering takes milliseconds.
+fn lock(path: &Utf8Path) -> Result<File, StoreError> {
+    let open = || File::options().create(true).append(true).open(path);
+    let file = open().map_err(failed("open", path))?;
+    file.lock().map_err(failed("lock", path))?;
+    Ok(file)
+}
+
+fn failed<'a>(
+    doing: &'static str,
+    path: &'a Utf8Path,
+) -> impl FnOnce(io::Error) -> StoreError + use<'a> {
+    move |source| StoreError::Io {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,7 @@
+//! Network links: what rtnetlink and the TUN driver do for nkudo.
+
+mod netlink;
+mod tap;
+
+pub use netlink::{LinkError, Netlink};
+pub use tap::open_tap;

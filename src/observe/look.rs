@@ -1,0 +1,168 @@
+//! Looks at the host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use zbus::Connection;
+
+use super::{Hypervisor, Networkd, Observed, Remains, Specification, SystemdVersion, units};
+use crate::booted::Booted;
+use crate::files;
+use crate::host::VmId;
+use crate::link::{LinkError, Netlink};
+use crate::network::{self, NETWORKD_DIR};
+use crate::systemd::{ManagerProxy, NETWORKD};
+use crate::unit::RUNTIME_ROOT;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    #[error("cannot ask systemd over D-Bus")]
+    Bus(#[from] zbus::Error),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("cannot read {path}")]
+    Io {
+        path: Utf8PathBuf,
+        source: io::Error,
+    },
+    #[error("cannot make out systemd's version from {0:?}")]
+    SystemdVersion(String),
+}
+
+/// Sees everything that a plan depends on. Without a `hypervisor` that one is not asked.
+pub async fn observe(
+    connection: &Connection,
+    manager: &ManagerProxy<'_>,
+    netlink: &Netlink,
+    hypervisor: Option<&Utf8Path>,
+) -> Result<Observed, ObserveError> {
+    let (systemd, networkd, units, unit_files, links, hypervisor) = tokio::join!(
+        systemd_version(manager),
+        networkd(connection),
+        units::units(connection, manager),
+        manager.list_unit_files_by_patterns(&[], &["nkudo-vm@*.service"]),
+        netlink.links(),
+        async {
+            match hypervisor {
+                Some(path) => self::hypervisor(path).await,
+                None => Hypervisor::Unusable("it was not asked".to_owned()),
+            }
+        },
+    );
+    let unit_files = unit_files?
+        .into_iter()
+        .filter(|(_, state)| state != "transient")
+        .filter_map(|(path, _)| Some(Utf8Path::new(&path).file_name()?.to_owned()));
+    Ok(Observed {
+        systemd: systemd?,
+        networkd: networkd?,
+        hypervisor,
+        units: units?,
+        unit_files: unit_files.collect(),
+        links: links?,
+        networkd_files: networkd_files()?,
+        remains: remains()?,
+        held: held()?,
+    })
+}
+
+pub async fn systemd_version(manager: &ManagerProxy<'_>) -> Result<SystemdVersion, ObserveError> {
+    let text = manager.version().await?;
+    SystemdVersion::parse(&text).ok_or(ObserveError::SystemdVersion(text))
+}
+
+async fn networkd(connection: &Connection) -> zbus::Result<Networkd> {
+    // Asking who owns the name starts nothing, as calling networkd would.
+    let bus = zbus::fdo::DBusProxy::new(connection).await?;
+    let runs = bus.name_has_owner(NETWORKD.try_into()?).await?;
+    Ok(if runs {
+        Networkd::Runs
+    } else {
+        Networkd::Absent
+    })
+}
+
+/// Asks the hypervisor for its version.
+pub async fn hypervisor(path: &Utf8Path) -> Hypervisor {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let output = tokio::process::Command::new(path)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    match tokio::time::timeout(LIMIT, output).await {
+        Err(_) => Hypervisor::Unusable(format!("`--version` took more than {LIMIT:?}")),
+        Ok(Err(err)) => Hypervisor::Unusable(err.to_string()),
+        Ok(Ok(output)) => match String::from_utf8_lossy(&output.stdout).parse() {
+            Ok(version) => Hypervisor::Found(version),
+            Err(err) => Hypervisor::Unusable(err.to_string()),
+        },
+    }
+}
+
+fn networkd_files() -> Result<BTreeMap<String, String>, ObserveError> {
+    let directory = Utf8Path::new(NETWORKD_DIR);
+    let mut seen = BTreeMap::new();
+    for name in names(directory)? {
+        if network::is_ours(&name) {
+            let path = directory.join(&name);
+            let bytes = files::read(&path).map_err(failed(&path))?;
+            if let Some(bytes) = bytes {
+                seen.insert(name, String::from_utf8_lossy(&bytes).into_owned());
+            }
+        }
+    }
+    Ok(seen)
+}
+
+fn remains() -> Result<BTreeMap<VmId, Remains>, ObserveError> {
+    let mut remains: BTreeMap<VmId, Remains> = BTreeMap::new();
+    let directory = Utf8Path::new(RUNTIME_ROOT).join("booted");
+    for name in names(&directory)? {
+        let Some(id) = name.strip_suffix(".json").and_then(|id| id.parse().ok()) else {
+            continue;
+        };
+        let specification = specification(&id)?;
+        remains.entry(id).or_default().specification = specification;
+    }
+    for name in names(&Utf8Path::new(RUNTIME_ROOT).join("root"))? {
+        if let Ok(id) = name.parse() {
+            remains.entry(id).or_default().root = true;
+        }
+    }
+    Ok(remains)
+}
+
+fn specification(id: &VmId) -> Result<Specification, ObserveError> {
+    let path = Booted::path(id);
+    let json = files::read(&path).map_err(failed(&path))?;
+    Ok(match json.map(|json| Booted::from_json(&json)) {
+        None => Specification::Absent,
+        Some(Ok(booted)) if booted.id == *id => Specification::Known(Box::new(booted)),
+        Some(_) => Specification::Unreadable,
+    })
+}
+
+/// Where a VM that is held has an empty file of its name.
+pub fn held_directory() -> Utf8PathBuf {
+    Utf8Path::new(RUNTIME_ROOT).join("held")
+}
+
+fn held() -> Result<BTreeSet<VmId>, ObserveError> {
+    let names = names(&held_directory())?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+fn names(directory: &Utf8Path) -> Result<Vec<String>, ObserveError> {
+    files::names(directory).map_err(failed(directory))
+}
+
+fn failed(path: &Utf8Path) -> impl FnOnce(io::Error) -> ObserveError + use<'_> {
+    move |source| ObserveError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}

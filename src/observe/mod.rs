@@ -1,0 +1,11 @@
+//! What there is on the host: effects that only read.
+
+mod look;
+mod observed;
+mod units;
+
+pub use look::{ObserveError, held_directory, hypervisor, observe, systemd_version};
+pub use observed::{
+    Admin, Hypervisor, Link, LinkKind, Networkd, Observed, Remains, Specification, SystemdVersion,
+    Unit, UnitOrigin, UnitState,
+};

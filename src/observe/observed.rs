@@ -1,0 +1,179 @@
+//! What was seen of the host: plain data, for `plan`.
+
+#![deny(clippy::disallowed_methods)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use ipnet::IpNet;
+
+use crate::booted::Booted;
+use crate::host::{Mac, VmId};
+use crate::hypervisor::Version;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    pub systemd: SystemdVersion,
+    pub networkd: Networkd,
+    pub hypervisor: Hypervisor,
+    /// The units of VMs that systemd has loaded.
+    pub units: BTreeMap<VmId, Unit>,
+    /// Unit files that would take the name of a VM's transient unit: a template, a mask, a file.
+    pub unit_files: Vec<String>,
+    /// Every link of the host, by name.
+    pub links: BTreeMap<String, Link>,
+    /// nkudo's files for networkd, by name.
+    pub networkd_files: BTreeMap<String, String>,
+    pub remains: BTreeMap<VmId, Remains>,
+    /// VMs that `nkudo stop` stopped, and that a switch leaves alone.
+    pub held: BTreeSet<VmId>,
+}
+
+/// systemd's major version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SystemdVersion(pub u32);
+
+impl SystemdVersion {
+    /// The first one with `ExtraFileDescriptors`, by which TAPs are handed over.
+    pub const MINIMUM: Self = Self(257);
+
+    /// Reads the manager's `Version` property: `257.13-1~deb13u1`, `v258~rc1`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.trim_start_matches('v');
+        let end = digits
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(digits.len());
+        digits[..end].parse().ok().map(Self)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Networkd {
+    Runs,
+    Absent,
+}
+
+/// The hypervisor that the generation names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hypervisor {
+    Found(Version),
+    /// It cannot be run, or does not say its version.
+    Unusable(String),
+}
+
+/// A VM's unit as systemd has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    pub state: UnitState,
+    /// `SubState`, in systemd's words: `running`, `auto-restart`, `stop-sigterm`.
+    pub sub_state: String,
+    pub origin: UnitOrigin,
+    /// `NKUDO_DIGEST` of its `LogExtraFields`.
+    pub digest: Option<String>,
+    /// `NKUDO_GENERATION`, likewise.
+    pub generation: Option<u64>,
+    /// 0 where there is none.
+    pub main_pid: u32,
+    /// `Result`: `success`, `exit-code`, `timeout`, …
+    pub result: String,
+    /// How often systemd restarted it by itself.
+    pub restarts: u32,
+    /// When it became active, in microseconds since 1970; 0 where it did not.
+    pub active_since: u64,
+    /// The administrator's drop-ins.
+    pub drop_ins: Vec<String>,
+}
+
+/// `ActiveState` (org.freedesktop.systemd1(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnitState {
+    Active,
+    /// Starting, or waiting for its automatic restart.
+    Activating,
+    Deactivating,
+    Failed,
+    Inactive,
+}
+
+impl fmt::Display for UnitState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Active => "active",
+            Self::Activating => "activating",
+            Self::Deactivating => "deactivating",
+            Self::Failed => "failed",
+            Self::Inactive => "inactive",
+        })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnitOrigin {
+    Transient,
+    /// Somebody's file, or nothing that systemd could name.
+    File(String),
+}
+
+/// A network link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    pub index: u32,
+    pub kind: LinkKind,
+    /// `None` where it is not six bytes.
+    pub mac: Option<[u8; 6]>,
+    /// The index of the bridge or bond that it is in.
+    pub master: Option<u32>,
+    pub admin: Admin,
+    pub addresses: BTreeSet<IpNet>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkKind {
+    Bridge,
+    Tun,
+    Other,
+}
+
+/// Whether a link is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admin {
+    Up,
+    Down,
+}
+
+impl Link {
+    pub fn has_mac(&self, mac: Mac) -> bool {
+        self.mac == Some(mac.octets())
+    }
+}
+
+/// What is in /run/nkudo of a VM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remains {
+    pub specification: Specification,
+    /// Whether its root directory is there.
+    pub root: bool,
+}
+
+/// The booted specification.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Specification {
+    #[default]
+    Absent,
+    Known(Box<Booted>),
+    /// Damaged, or written by another version of nkudo.
+    Unreadable,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distributions_versions_are_read() {
+        for (text, number) in [("257.13-1~deb13u1", 257), ("v258~rc1", 258), ("262", 262)] {
+            assert_eq!(SystemdVersion::parse(text), Some(SystemdVersion(number)));
+        }
+        assert_eq!(SystemdVersion::parse("unknown"), None);
+    }
+}

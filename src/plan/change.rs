@@ -1,0 +1,114 @@
+//! What differs between two specifications of a VM, field by field, and what each difference costs.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::host::Vm;
+
+/// One field that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// As the file has it: `memory.size`, `disk.data.path`, `nic[0].network`.
+    pub field: String,
+    /// `None` where it was not there.
+    pub old: Option<String>,
+    pub new: Option<String>,
+    pub cost: Cost,
+}
+
+/// What has to be done to the running VM for a change to take effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cost {
+    /// It concerns what switches do, not the VM.
+    Nothing,
+    /// It is done while the VM runs.
+    Live,
+    Restart,
+}
+
+/// The differences, in the order of the fields' names.
+///
+/// Compared is nkudo's own resolved specification, not the unit's text and not what the VMM says:
+/// an upgrade of either must not look like a change of the VM.
+pub fn changes(old: &Vm, new: &Vm) -> Vec<Change> {
+    let (old, new) = (fields(old), fields(new));
+    let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
+    names.sort();
+    names.dedup();
+    names
+        .into_iter()
+        .filter(|name| old.get(*name) != new.get(*name))
+        .map(|name| Change {
+            field: name.clone(),
+            old: old.get(name).cloned(),
+            new: new.get(name).cloned(),
+            cost: cost(name),
+        })
+        .collect()
+}
+
+fn cost(field: &str) -> Cost {
+    let first = field.split(['.', '[']).next().unwrap_or(field);
+    match first {
+        "autostart" | "on-change" | "after" => Cost::Nothing,
+        // The TAP moves to the other bridge; the guest sees nothing of it.
+        "nic" if field.ends_with(".network") => Cost::Live,
+        _ => Cost::Restart,
+    }
+}
+
+/// Every field that is no table itself, by its path, as text.
+fn fields(vm: &Vm) -> BTreeMap<String, String> {
+    let mut fields = BTreeMap::new();
+    // A Vm is made of texts, numbers, lists and maps with text keys, which always have a JSON form.
+    if let Ok(value) = serde_json::to_value(vm) {
+        flatten(&mut fields, String::new(), &value);
+    }
+    fields
+}
+
+fn flatten(fields: &mut BTreeMap<String, String>, path: String, value: &Value) {
+    match value {
+        Value::Object(members) => {
+            for (key, member) in members {
+                flatten(fields, joined(&path, key), member);
+            }
+        }
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            if !items.is_empty() {
+                let words: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+                fields.insert(path, words.join(", "));
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                // A disk is known by its name: another place in the list is no other disk.
+                let place = match item.get("name").and_then(Value::as_str) {
+                    Some(name) => format!("{path}.{name}"),
+                    None => format!("{path}[{index}]"),
+                };
+                flatten(fields, place, item);
+            }
+        }
+        Value::String(text) => {
+            fields.insert(path, text.clone());
+        }
+        other => {
+            fields.insert(path, other.to_string());
+        }
+    }
+}
+
+/// The path as the file has it, not as the resolved specification nests it.
+fn joined(path: &str, key: &str) -> String {
+    match (path, key) {
+        ("", "disks") => "disk".to_owned(),
+        ("", "nics") => "nic".to_owned(),
+        ("", "boot") => "boot".to_owned(),
+        ("boot", "kernel") => "boot.kernel".to_owned(),
+        ("boot", "firmware") => "firmware".to_owned(),
+        ("boot.kernel" | "", key) => key.to_owned(),
+        (path, key) => format!("{path}.{key}"),
+    }
+}

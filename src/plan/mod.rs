@@ -1,0 +1,191 @@
+//! What a switch will do, and why: a function of the wanted generation and of what was observed.
+//!
+//! `diff` and `switch --dry-run` print it; `apply` obeys it and decides nothing.
+
+#![deny(clippy::disallowed_methods)]
+
+mod change;
+mod network;
+mod obstacle;
+mod text;
+mod vm;
+mod waves;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use crate::generation::Manifest;
+use crate::host::{LinkName, VmId};
+use crate::network::Backend;
+use crate::observe::{Networkd, Observed};
+
+pub use change::{Change, Cost, changes};
+pub use obstacle::Obstacle;
+
+/// What is to become of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Everything is to be as the generation says.
+    Switch,
+    /// One VM, and what it needs; whether it is held or not started by a switch does not matter.
+    Start(VmId),
+    Stop(VmId),
+    Restart(VmId),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    pub backend: Backend,
+    /// Whether networkd is there to be told of its files.
+    pub networkd: Networkd,
+    /// By VM; those with nothing to do are in it too, with the reason why not.
+    pub vms: BTreeMap<VmId, VmStep>,
+    /// What stops, in the order in which it does; the VMs of one wave at the same time.
+    pub stop: Vec<Vec<VmId>>,
+    /// What starts, likewise.
+    pub start: Vec<Vec<VmId>>,
+    pub bridges: BTreeMap<LinkName, BridgeStep>,
+    /// TAPs of running VMs that belong into another bridge than they are in.
+    pub attach: Vec<Attach>,
+    /// Files for networkd to write: name and text.
+    pub write_files: BTreeMap<String, String>,
+    pub remove_files: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmStep {
+    pub action: Action,
+    pub reasons: Vec<Reason>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Its unit is not loaded, or only what is left of one that failed.
+    Start,
+    Stop,
+    Restart,
+    /// It runs on, or stays stopped.
+    Nothing,
+    /// It runs on; what changed takes effect when it is restarted.
+    Pending,
+    /// It does not run any more; what it left in /run/nkudo goes.
+    Clean,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// It does not run.
+    NotRunning,
+    /// It is in no file any more.
+    Undeclared,
+    Changed(Vec<Change>),
+    /// Its unit failed; systemd's `Result`.
+    Failed(String),
+    /// It failed, and waits for systemd's next try; how often that tried.
+    Failing(u32),
+    /// Somebody else is stopping it at this moment.
+    BeingStopped,
+    /// `nkudo stop` stopped it.
+    Held,
+    /// `autostart = false`.
+    NotAutostarted,
+    /// It is not known what it was started from.
+    SpecificationLost,
+    /// A TAP that it has should have is not there.
+    TapGone(LinkName),
+    /// The command line says so.
+    Asked,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BridgeStep {
+    Create {
+        addresses: Vec<IpNet>,
+    },
+    Change {
+        add: Vec<IpNet>,
+        remove: Vec<IpNet>,
+        /// It is to be set up.
+        up: bool,
+    },
+    Remove,
+    /// It is in no file any more, and kept for the links in it that are not nkudo's.
+    KeepFor(Vec<String>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attach {
+    pub tap: LinkName,
+    pub bridge: LinkName,
+}
+
+impl Plan {
+    /// Whether the host is already as it should be.
+    pub fn is_empty(&self) -> bool {
+        let idle = |step: &VmStep| match step.action {
+            Action::Pending => true,
+            Action::Nothing => !step.takes_effect(),
+            _ => false,
+        };
+        self.vms.values().all(idle)
+            && self
+                .bridges
+                .values()
+                .all(|step| matches!(step, BridgeStep::KeepFor(_)))
+            && self.attach.is_empty()
+            && self.write_files.is_empty()
+            && self.remove_files.is_empty()
+    }
+
+    /// The VMs with this action.
+    pub fn vms_to(&self, action: Action) -> impl Iterator<Item = &VmId> {
+        self.vms
+            .iter()
+            .filter(move |(_, step)| step.action == action)
+            .map(|(id, _)| id)
+    }
+}
+
+impl VmStep {
+    /// Whether the VM runs on and what changed takes effect while it does: its booted
+    /// specification is then brought up to date.
+    pub fn takes_effect(&self) -> bool {
+        self.action == Action::Nothing
+            && self
+                .reasons
+                .iter()
+                .any(|reason| matches!(reason, Reason::Changed(_)))
+    }
+}
+
+/// Makes the plan, or says everything that stands in its way.
+pub fn plan(
+    wanted: &Manifest,
+    observed: &Observed,
+    request: &Request,
+) -> Result<Plan, Vec<Obstacle>> {
+    let backend = network::backend(&wanted.host, observed);
+    let vms = vm::steps(wanted, observed, request);
+    let mut plan = Plan {
+        backend,
+        networkd: observed.networkd,
+        stop: waves::stop(&vms, observed),
+        start: waves::start(&vms, wanted),
+        vms,
+        bridges: BTreeMap::new(),
+        attach: Vec::new(),
+        write_files: BTreeMap::new(),
+        remove_files: Vec::new(),
+    };
+    network::steps(&mut plan, &wanted.host, observed, request);
+    let obstacles = obstacle::obstacles(&plan, wanted, observed);
+    if obstacles.is_empty() {
+        Ok(plan)
+    } else {
+        Err(obstacles)
+    }
+}

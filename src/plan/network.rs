@@ -1,0 +1,126 @@
+//! What becomes of bridges, of the TAPs in them, and of networkd's files.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::{Action, Attach, BridgeStep, Plan, Request};
+use crate::host::{Host, LinkName, Network, NetworkBackend};
+use crate::network::{self, Backend};
+use crate::observe::{Admin, Link, LinkKind, Networkd, Observed};
+
+pub(super) fn backend(host: &Host, observed: &Observed) -> Backend {
+    match (host.network_backend, observed.networkd) {
+        (NetworkBackend::Networkd, _) | (NetworkBackend::Auto, Networkd::Runs) => Backend::Networkd,
+        (NetworkBackend::Netlink, _) | (NetworkBackend::Auto, Networkd::Absent) => Backend::Netlink,
+    }
+}
+
+/// Whether a link is a bridge that nkudo made: it has the address that its name leads to.
+pub(super) fn is_our_bridge(name: &LinkName, link: &Link) -> bool {
+    link.kind == LinkKind::Bridge && link.has_mac(Network::bridge_mac(name))
+}
+
+pub(super) fn steps(plan: &mut Plan, host: &Host, observed: &Observed, request: &Request) {
+    if matches!(request, Request::Stop(_)) {
+        return;
+    }
+    for network in host.networks.values() {
+        if let Some(step) = wanted_step(network, observed) {
+            plan.bridges.insert(network.bridge.clone(), step);
+        }
+    }
+    attach(plan, host, observed);
+    let files = network::files(&host.networks, plan.backend);
+    let seen = &observed.networkd_files;
+    if *request == Request::Switch {
+        remove_bridges(plan, host, observed);
+        plan.remove_files = seen
+            .keys()
+            .filter(|name| !files.contains_key(*name))
+            .cloned()
+            .collect();
+    }
+    plan.write_files = files
+        .into_iter()
+        .filter(|(name, text)| seen.get(name) != Some(text))
+        .collect();
+}
+
+/// What a declared network's bridge needs.
+fn wanted_step(network: &Network, observed: &Observed) -> Option<BridgeStep> {
+    let Some(link) = observed.links.get(network.bridge.as_str()) else {
+        return Some(BridgeStep::Create {
+            addresses: network.address.clone(),
+        });
+    };
+    let missing = |address: &&IpNet| !link.addresses.contains(*address);
+    let add: Vec<IpNet> = network.address.iter().filter(missing).copied().collect();
+    let remove: Vec<IpNet> = link
+        .addresses
+        .iter()
+        .filter(|address| !network.address.contains(*address) && !is_link_local(address))
+        .copied()
+        .collect();
+    let up = link.admin == Admin::Down;
+    (up || !add.is_empty() || !remove.is_empty()).then_some(BridgeStep::Change { add, remove, up })
+}
+
+/// The kernel gives every link an address of fe80::/10 by itself.
+fn is_link_local(address: &IpNet) -> bool {
+    match address {
+        IpNet::V4(_) => false,
+        IpNet::V6(v6) => v6.addr().is_unicast_link_local(),
+    }
+}
+
+/// Puts the TAPs of VMs that run on into the bridges that they belong to.
+fn attach(plan: &mut Plan, host: &Host, observed: &Observed) {
+    for (id, step) in &plan.vms {
+        let stays = matches!(step.action, Action::Nothing | Action::Pending);
+        let (true, Some(vm), Some(_)) = (stays, host.vms.get(id), observed.units.get(id)) else {
+            continue;
+        };
+        for nic in &vm.nics {
+            let (Some(tap), Some(network)) = (
+                observed.links.get(nic.tap.as_str()),
+                host.networks.get(&nic.network),
+            ) else {
+                continue;
+            };
+            let bridge = observed.links.get(network.bridge.as_str());
+            if tap.master.is_none() || tap.master != bridge.map(|bridge| bridge.index) {
+                plan.attach.push(Attach {
+                    tap: nic.tap.clone(),
+                    bridge: network.bridge.clone(),
+                });
+            }
+        }
+    }
+}
+
+/// Bridges that nkudo made and that no network lists any more.
+fn remove_bridges(plan: &mut Plan, host: &Host, observed: &Observed) {
+    let wanted: BTreeSet<&LinkName> = host.networks.values().map(|n| &n.bridge).collect();
+    for (name, link) in &observed.links {
+        let Ok(name) = name.parse::<LinkName>() else {
+            continue;
+        };
+        if wanted.contains(&name) || !is_our_bridge(&name, link) {
+            continue;
+        }
+        let others: Vec<String> = observed
+            .links
+            .iter()
+            .filter(|(_, port)| port.master == Some(link.index))
+            .map(|(port, _)| port.clone())
+            .filter(|port| !port.starts_with(LinkName::TAP_PREFIX))
+            .collect();
+        let step = if others.is_empty() {
+            BridgeStep::Remove
+        } else {
+            BridgeStep::KeepFor(others)
+        };
+        plan.bridges.insert(name, step);
+    }
+}

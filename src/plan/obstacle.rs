@@ -1,0 +1,134 @@
+//! What stands in the way of a plan: all of it is said before the first effect.
+
+use super::network::is_our_bridge;
+use super::{Action, Plan};
+use crate::generation::Manifest;
+use crate::host::{LinkName, NetworkBackend};
+use crate::hypervisor::Version;
+use crate::network::Backend;
+use crate::observe::{Hypervisor, LinkKind, Networkd, Observed, SystemdVersion, UnitOrigin};
+use crate::unit::vm_unit_name;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    #[error(
+        "systemd is version {0}, and nkudo needs {min} or newer: it cannot hand TAPs to a unit",
+        min = SystemdVersion::MINIMUM.0
+    )]
+    OldSystemd(u32),
+    #[error("{path} is version {version}, and nkudo needs {min} or newer", min = Version::MINIMUM)]
+    OldHypervisor { path: String, version: Version },
+    #[error(
+        "{path} cannot be run: {why}; name another under `[host] hypervisor` and run `nkudo render`"
+    )]
+    NoHypervisor { path: String, why: String },
+    #[error(
+        "`network-backend = \"networkd\"`, but systemd-networkd does not run; start it, or set \
+         `network-backend = \"auto\"`"
+    )]
+    NoNetworkd,
+    #[error(
+        "the link {name} is there already and is not nkudo's ({kind}), and the network needs a bridge \
+         of that name; give the network another one with `bridge =`, or remove the link"
+    )]
+    ForeignBridge { name: LinkName, kind: &'static str },
+    #[error(
+        "the link {name} is there already and is not nkudo's, and VM {vm} needs a TAP of that name; \
+         remove it with `ip link delete {name}` if nothing uses it"
+    )]
+    ForeignTap { name: LinkName, vm: String },
+    #[error(
+        "the unit {name} is not nkudo's: systemd has it from {file}; remove that file, and stop the unit"
+    )]
+    ForeignUnit { name: String, file: String },
+    #[error(
+        "the unit file {0} takes the names of VMs' units, which have to be free; remove it, or \
+         `systemctl unmask` it, and run `systemctl daemon-reload`"
+    )]
+    UnitFile(String),
+}
+
+pub(super) fn obstacles(plan: &Plan, wanted: &Manifest, observed: &Observed) -> Vec<Obstacle> {
+    let mut obstacles = Vec::new();
+    if observed.systemd < SystemdVersion::MINIMUM {
+        obstacles.push(Obstacle::OldSystemd(observed.systemd.0));
+    }
+    // What only stops VMs does not need the hypervisor.
+    let starts: Vec<_> = [Action::Start, Action::Restart]
+        .into_iter()
+        .flat_map(|action| plan.vms_to(action))
+        .collect();
+    if !starts.is_empty() {
+        let path = wanted.programs.hypervisor.to_string();
+        match &observed.hypervisor {
+            Hypervisor::Found(version) if *version < Version::MINIMUM => {
+                obstacles.push(Obstacle::OldHypervisor {
+                    path,
+                    version: *version,
+                });
+            }
+            Hypervisor::Found(_) => {}
+            Hypervisor::Unusable(why) => obstacles.push(Obstacle::NoHypervisor {
+                path,
+                why: why.clone(),
+            }),
+        }
+    }
+    if wanted.host.network_backend == NetworkBackend::Networkd
+        && observed.networkd == Networkd::Absent
+        && plan.backend == Backend::Networkd
+        && !wanted.host.networks.is_empty()
+    {
+        obstacles.push(Obstacle::NoNetworkd);
+    }
+    for network in wanted.host.networks.values() {
+        if let Some(link) = observed.links.get(network.bridge.as_str())
+            && !is_our_bridge(&network.bridge, link)
+        {
+            let kind = match link.kind {
+                LinkKind::Bridge => "a bridge",
+                LinkKind::Tun => "a TUN or TAP",
+                LinkKind::Other => "no bridge",
+            };
+            obstacles.push(Obstacle::ForeignBridge {
+                name: network.bridge.clone(),
+                kind,
+            });
+        }
+    }
+    for id in starts {
+        let unit = observed.units.get(id);
+        let vm = wanted.host.vms.get(id);
+        for nic in vm.into_iter().flat_map(|vm| &vm.nics) {
+            // A unit that is loaded may still hold its TAPs.
+            if unit.is_none() && observed.links.contains_key(nic.tap.as_str()) {
+                obstacles.push(Obstacle::ForeignTap {
+                    name: nic.tap.clone(),
+                    vm: id.to_string(),
+                });
+            }
+        }
+    }
+    for id in plan.vms.keys() {
+        if let Some(unit) = observed.units.get(id)
+            && let UnitOrigin::File(file) = &unit.origin
+        {
+            obstacles.push(Obstacle::ForeignUnit {
+                name: vm_unit_name(id),
+                file: file.clone(),
+            });
+        }
+    }
+    let takes_a_name = |file: &&String| {
+        file.as_str() == "nkudo-vm@.service"
+            || plan.vms.keys().any(|id| vm_unit_name(id) == file.as_str())
+    };
+    obstacles.extend(
+        observed
+            .unit_files
+            .iter()
+            .filter(takes_a_name)
+            .map(|file| Obstacle::UnitFile(file.clone())),
+    );
+    obstacles
+}

@@ -1,0 +1,51 @@
+//! The order of VMs among themselves (`after`), as waves: those of one wave at the same time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Action, VmStep};
+use crate::generation::Manifest;
+use crate::host::VmId;
+use crate::observe::{Observed, Specification};
+
+/// What is to start, each VM in a later wave than those it comes after.
+pub(super) fn start(steps: &BTreeMap<VmId, VmStep>, wanted: &Manifest) -> Vec<Vec<VmId>> {
+    let after = |id: &VmId| wanted.host.vms.get(id).map(|vm| &vm.after);
+    waves(steps, [Action::Start, Action::Restart], after)
+}
+
+/// What is to stop, each VM in an earlier wave than those it came after when it was booted.
+pub(super) fn stop(steps: &BTreeMap<VmId, VmStep>, observed: &Observed) -> Vec<Vec<VmId>> {
+    let after = |id: &VmId| match &observed.remains.get(id)?.specification {
+        Specification::Known(booted) => Some(&booted.vm.after),
+        Specification::Absent | Specification::Unreadable => None,
+    };
+    let mut waves = waves(steps, [Action::Stop, Action::Restart], after);
+    waves.reverse();
+    waves
+}
+
+fn waves<'a>(
+    steps: &BTreeMap<VmId, VmStep>,
+    actions: [Action; 2],
+    after: impl Fn(&VmId) -> Option<&'a BTreeSet<VmId>>,
+) -> Vec<Vec<VmId>> {
+    let mut left: BTreeSet<&VmId> = steps
+        .iter()
+        .filter(|(_, step)| actions.contains(&step.action))
+        .map(|(id, _)| id)
+        .collect();
+    let mut waves = Vec::new();
+    while !left.is_empty() {
+        let ready = |id: &&VmId| {
+            after(id).is_none_or(|others| others.iter().all(|other| !left.contains(other)))
+        };
+        let mut wave: Vec<VmId> = left.iter().copied().filter(ready).cloned().collect();
+        if wave.is_empty() {
+            // `check` refuses circles, but specifications booted at different times may form one.
+            wave = left.iter().map(|id| (*id).clone()).collect();
+        }
+        left.retain(|id| !wave.contains(id));
+        waves.push(wave);
+    }
+    waves
+}

@@ -1,0 +1,107 @@
+//! What nkudo says while it works: to standard error for people, to the journal with fields.
+
+use std::io::IsTerminal as _;
+use std::{fmt, io};
+
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
+
+/// Begins to listen to what the program says.
+///
+/// `RUST_LOG` lets more of it through (`RUST_LOG=nkudo=debug`). Records reach the journal with
+/// their fields (`journalctl NKUDO_VM=web`); under a unit whose standard error is the journal
+/// already, only that way.
+pub fn init() {
+    let filter = || {
+        EnvFilter::builder()
+            .with_default_directive(LevelFilter::INFO.into())
+            .from_env_lossy()
+    };
+    let journal = tracing_journald::layer()
+        .ok()
+        .map(|layer| layer.with_field_prefix(None).with_filter(filter()));
+    let to_journal_already = journal.is_some() && std::env::var_os("JOURNAL_STREAM").is_some();
+    let people = (!to_journal_already).then(|| {
+        tracing_subscriber::fmt::layer()
+            .with_writer(io::stderr)
+            .event_format(Plain {
+                colour: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+            })
+            .fmt_fields(MessageOnly)
+            .with_filter(filter())
+    });
+    tracing_subscriber::registry()
+        .with(people)
+        .with(journal)
+        .init();
+}
+
+/// A line for people: the message, and a word before it where it is more than information.
+struct Plain {
+    colour: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Plain
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let word = match *event.metadata().level() {
+            Level::ERROR => Some(("error", 31)),
+            Level::WARN => Some(("warning", 33)),
+            _ => None,
+        };
+        match word {
+            Some((word, colour)) if self.colour => {
+                write!(writer, "\x1b[1;{colour}m{word}\x1b[0m: ")?;
+            }
+            Some((word, _)) => write!(writer, "{word}: ")?,
+            None => {}
+        }
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+/// The message alone: the fields are for the journal.
+struct MessageOnly;
+
+impl<'writer> FormatFields<'writer> for MessageOnly {
+    fn format_fields<R: tracing_subscriber::field::RecordFields>(
+        &self,
+        mut writer: Writer<'writer>,
+        fields: R,
+    ) -> fmt::Result {
+        let mut visitor = Message {
+            writer: &mut writer,
+            result: Ok(()),
+        };
+        fields.record(&mut visitor);
+        visitor.result
+    }
+}
+
+struct Message<'a, 'writer> {
+    writer: &'a mut Writer<'writer>,
+    result: fmt::Result,
+}
+
+impl tracing::field::Visit for Message<'_, '_> {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" && self.result.is_ok() {
+            self.result = write!(self.writer, "{value:?}");
+        }
+    }
+}

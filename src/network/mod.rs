@@ -36,6 +36,10 @@ pub fn files(
     backend: Backend,
 ) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
+    // Without a network there is no TAP either.
+    if networks.is_empty() {
+        return files;
+    }
     let mut unmanaged = format!("{}*", LinkName::TAP_PREFIX);
     for network in networks.values() {
         match backend {

@@ -39,6 +39,7 @@ pub fn changes(old: &Vm, new: &Vm) -> Vec<Change> {
     names
         .into_iter()
         .filter(|name| old.get(*name) != new.get(*name))
+        .filter(|name| !follows(name, &old, &new))
         .map(|name| Change {
             field: name.clone(),
             old: old.get(name).cloned(),
@@ -46,6 +47,30 @@ pub fn changes(old: &Vm, new: &Vm) -> Vec<Change> {
             cost: cost(name),
         })
         .collect()
+}
+
+/// Whether another field's difference says this one's: a maximum that is not more than the size,
+/// the rest of a disk or NIC that is wholly new or gone.
+fn follows(name: &str, old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> bool {
+    let same =
+        |fields: &BTreeMap<String, String>, other: &str| fields.get(name) == fields.get(other);
+    match name {
+        "memory.max" => same(old, "memory.size") && same(new, "memory.size"),
+        "vcpus.max" => same(old, "vcpus.boot") && same(new, "vcpus.boot"),
+        _ => {
+            let Some((device, field)) = name.rsplit_once('.') else {
+                return false;
+            };
+            let essential = match device.split(['.', '[']).next() {
+                Some("disk") => "path",
+                Some("nic") => "network",
+                _ => return false,
+            };
+            let essential_name = format!("{device}.{essential}");
+            field != essential
+                && (old.contains_key(&essential_name) != new.contains_key(&essential_name))
+        }
+    }
 }
 
 fn cost(field: &str) -> Cost {

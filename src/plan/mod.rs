@@ -11,9 +11,6 @@ mod text;
 mod vm;
 mod waves;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;

@@ -70,6 +70,25 @@ pub enum Command {
     ///
     /// Exit codes: 0, it runs; 1, failed; 2, wrong usage; 4, the VM failed.
     Restart(OneVm),
+
+    /// A step of a VM's unit; systemd runs these
+    #[command(subcommand, hide = true)]
+    Unit(UnitStep),
+}
+
+/// The steps that a VM's unit names. Each takes what it needs from systemd's environment.
+#[derive(Debug, Subcommand)]
+pub enum UnitStep {
+    /// Wait until the VM is ready
+    Ready { id: VmId },
+    /// Shut the guest down by its power button
+    Stop { id: VmId },
+    /// Say why the VM ended; fail where systemd would take a crash for a clean exit
+    Post { id: VmId },
+    /// Let the VM's user use its disks
+    Grant { id: VmId },
+    /// Take the disks back
+    Revoke { id: VmId },
 }
 
 /// Where the configuration is.

@@ -27,6 +27,8 @@ pub mod network;
 pub mod observe;
 pub mod plan;
 pub mod status;
+pub mod steps;
 pub mod systemd;
 pub mod talk;
 pub mod unit;
+pub mod vmm;

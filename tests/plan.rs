@@ -8,7 +8,10 @@
 //!
 //! `NKUDO_BLESS=1 cargo test --test plan` writes the texts anew.
 
-#![expect(clippy::unwrap_used, reason = "a case that is wrong fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a case that is wrong fails by panicking"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -21,6 +21,7 @@ use anyhow::Context as _;
 
 use crate::cli::{Cli, Command};
 use crate::plan::Request;
+use crate::steps::{self, StepExit};
 
 /// How a run of nkudo ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,10 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Start(vm) => one_vm::run(&Request::Start(vm.id), state_dir),
         Command::Stop(vm) => one_vm::run(&Request::Stop(vm.id), state_dir),
         Command::Restart(vm) => one_vm::run(&Request::Restart(vm.id), state_dir),
+        Command::Unit(step) => Ok(match block_on(steps::run(&step))? {
+            StepExit::Done => Exit::Done,
+            StepExit::Failed => Exit::Failed,
+        }),
     }
 }
 

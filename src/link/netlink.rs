@@ -240,7 +240,9 @@ impl Netlink {
         match found {
             Ok(Some(message)) => Ok(message.header.index),
             Ok(None) => Err(LinkError::Missing(name.to_string())),
-            Err(rtnetlink::Error::NetlinkError(err)) if err.raw_code() == -nix::libc::ENODEV => {
+            Err(rtnetlink::Error::NetlinkError(err))
+                if err.raw_code() == -rustix::io::Errno::NODEV.raw_os_error() =>
+            {
                 Err(LinkError::Missing(name.to_string()))
             }
             Err(source) => Err(request("find", name.as_str(), source)),

@@ -7,22 +7,30 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use nix::libc;
+use rustix::ioctl::{Setter, ioctl, opcode};
 
 use crate::host::LinkName;
 
-mod ioctl {
-    use nix::libc;
-
-    // linux/if_tun.h. It says int, and takes a struct ifreq.
-    nix::ioctl_write_ptr_bad!(
-        tun_set_iff,
-        nix::request_code_write!(b'T', 202, size_of::<libc::c_int>()),
-        libc::ifreq
-    );
+/// `struct ifreq` of linux/if.h, as TUNSETIFF reads it: the name and the flags.
+#[repr(C)]
+struct InterfaceRequest {
+    name: [u8; 16],
+    flags: u16,
+    rest: [u8; 22],
 }
+
+const _: () = assert!(size_of::<InterfaceRequest>() == 40);
+
+// linux/if_tun.h. It says int, and takes a struct ifreq.
+const TUNSETIFF: rustix::ioctl::Opcode = opcode::write::<std::ffi::c_int>(b'T', 202);
+const IFF_TAP: u16 = 0x0002;
+const IFF_NO_PI: u16 = 0x1000;
+/// cloud-hypervisor's offloads need it.
+const IFF_VNET_HDR: u16 = 0x4000;
+/// Never open somebody else's TAP of this name.
+const IFF_TUN_EXCL: u16 = 0x8000;
 
 /// Makes a TAP of one queue that is not persistent: it lives as long as this file descriptor and
 /// its copies.
@@ -36,22 +44,20 @@ pub fn open_tap(name: &LinkName) -> io::Result<OwnedFd> {
         .read(true)
         .write(true)
         .open("/dev/net/tun")?;
-    // SAFETY: all zeros is a valid ifreq: an empty name and no flags.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let mut request = InterfaceRequest {
+        name: [0; 16],
+        flags: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL,
+        rest: [0; 22],
+    };
     // A LinkName has at most 15 bytes of ASCII, so the last byte stays the NUL.
-    for (to, from) in request.ifr_name.iter_mut().zip(name.as_str().bytes()) {
-        *to = from.cast_signed();
+    for (to, from) in request.name.iter_mut().zip(name.as_str().bytes()) {
+        *to = from;
     }
-    // VNET_HDR: cloud-hypervisor's offloads. TUN_EXCL: never open somebody else's TAP of this name.
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_TUN_EXCL;
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the kernel reads the low 16 bits as unsigned"
-    )]
-    {
-        request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    // SAFETY: TUNSETIFF reads a struct ifreq of 40 bytes, which InterfaceRequest is, and the
+    // descriptor is one of the TUN driver.
+    unsafe {
+        let set = Setter::<TUNSETIFF, InterfaceRequest>::new(request);
+        ioctl(&file, set)?;
     }
-    // SAFETY: the descriptor is open, and the request is a whole ifreq that outlives the call.
-    unsafe { ioctl::tun_set_iff(file.as_raw_fd(), &raw const request) }?;
     Ok(file.into())
 }

@@ -8,6 +8,7 @@
 
 mod escape;
 mod property;
+mod sandbox;
 mod setting;
 mod text;
 mod vm;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::host::{AbsolutePath, Boot, DiskAccess, Restart, Vm, VmId};
+use crate::host::{Restart, Vm, VmId};
 use crate::hypervisor::{self, Version};
 
 use super::Unit;
-use super::setting::{Bind, Exec, Privilege, Section, Setting};
+use super::setting::{Exec, Privilege, Section, Setting};
 
 /// Where everything of nkudo's is that dies with the boot.
 pub const RUNTIME_ROOT: &str = "/run/nkudo";
@@ -33,7 +33,7 @@ pub const fn slice_name() -> &'static str {
 
 /// A user name of at most 31 bytes (systemd refuses longer ones for `DynamicUser=`): an id that
 /// does not fit is replaced by the name that its MAC derives from, hashed.
-fn user_name(id: &VmId) -> String {
+pub(super) fn user_name(id: &VmId) -> String {
     let name = format!("nkudo-{id}");
     if name.len() <= 31 {
         return name;
@@ -81,10 +81,7 @@ pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation
         programs.hypervisor_version,
         &runtime_dir,
     ));
-    let needs_grant = vm
-        .disks
-        .iter()
-        .any(|disk| disk.access == DiskAccess::ReadWrite);
+    let needs_grant = !vm.disks.is_empty();
 
     unit.service("Type", text("exec"));
     if needs_grant {
@@ -148,15 +145,15 @@ pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation
     }
 }
 
-fn text(value: impl Into<String>) -> Setting {
+pub(super) fn text(value: impl Into<String>) -> Setting {
     Setting::Text(value.into())
 }
 
-fn words<W: Into<String>>(values: impl IntoIterator<Item = W>) -> Setting {
+pub(super) fn words<W: Into<String>>(values: impl IntoIterator<Item = W>) -> Setting {
     Setting::Words(values.into_iter().map(Into::into).collect())
 }
 
-struct Builder {
+pub(super) struct Builder {
     settings: Vec<(Section, &'static str, Setting)>,
 }
 
@@ -165,7 +162,7 @@ impl Builder {
         self.settings.push((Section::Unit, key, setting));
     }
 
-    fn service(&mut self, key: &'static str, setting: Setting) {
+    pub(super) fn service(&mut self, key: &'static str, setting: Setting) {
         self.settings.push((Section::Service, key, setting));
     }
 
@@ -208,129 +205,14 @@ impl Builder {
         // The guest's serial port is in there, and must be whole.
         self.service("LogRateLimitIntervalSec", Setting::Span(Duration::ZERO));
     }
-
-    fn sandbox(&mut self, id: &VmId, vm: &Vm, programs: &Programs) {
-        self.service("DynamicUser", Setting::Flag(true));
-        self.service("User", text(user_name(id)));
-        self.service("SupplementaryGroups", words(["kvm"]));
-        self.service("UMask", Setting::Mode(0o077));
-        self.service("RootDirectory", text(format!("{RUNTIME_ROOT}/root/{id}")));
-        self.service("MountAPIVFS", Setting::Flag(true));
-        self.service("BindLogSockets", Setting::Flag(true));
-        self.binds(vm, programs);
-        self.service("PrivateDevices", Setting::Flag(true));
-        self.service("DevicePolicy", text("closed"));
-        self.service(
-            "DeviceAllow",
-            Setting::Device {
-                path: "/dev/kvm".to_owned(),
-                access: "rw",
-            },
-        );
-        self.service("CapabilityBoundingSet", Setting::NoCapabilities);
-        for key in [
-            "NoNewPrivileges",
-            "PrivateNetwork",
-            "PrivateUsers",
-            "PrivateTmp",
-            "PrivateIPC",
-            "ProtectClock",
-            "ProtectControlGroups",
-            "ProtectHostname",
-            "ProtectKernelLogs",
-            "ProtectKernelModules",
-            "ProtectKernelTunables",
-            "MemoryDenyWriteExecute",
-            "LockPersonality",
-            "RestrictRealtime",
-            "RestrictSUIDSGID",
-            "RemoveIPC",
-        ] {
-            self.service(key, Setting::Flag(true));
-        }
-        self.service("ProtectSystem", text("strict"));
-        // In the root directory there is no home but for a disk that somebody keeps there, which
-        // ProtectHome= would hide.
-        let at_home = paths(vm).any(|path| {
-            ["/home", "/root", "/run/user"]
-                .iter()
-                .any(|home| path.starts_with(&format!("{home}/")))
-        });
-        self.service("ProtectHome", text(if at_home { "no" } else { "yes" }));
-        self.service("ProtectProc", text("invisible"));
-        self.service("ProcSubset", text("pid"));
-        self.service("KeyringMode", text("private"));
-        self.service("NotifyAccess", text("none"));
-        self.service("RestrictNamespaces", Setting::IpcNamespacesOnly);
-        self.service("RestrictAddressFamilies", Setting::Allow(vec!["AF_UNIX"]));
-        self.service("IPAddressDeny", Setting::DenyAnyAddress);
-        self.service("SystemCallArchitectures", words(["native"]));
-        // @sandbox: the VMM makes filters of its own (seccomp, landlock).
-        self.service(
-            "SystemCallFilter",
-            Setting::Allow(vec!["@system-service", "@sandbox"]),
-        );
-        self.service(
-            "SystemCallFilter",
-            Setting::Deny(vec!["@privileged", "@resources"]),
-        );
-    }
-
-    fn binds(&mut self, vm: &Vm, programs: &Programs) {
-        let system = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/nix/store"];
-        let seen = |path: &str| {
-            ["/usr/", "/nix/store/"]
-                .iter()
-                .any(|system| path.starts_with(system))
-        };
-        let mut read_only: Vec<String> = system.iter().map(|path| (*path).to_owned()).collect();
-        let programs = [programs.hypervisor.as_str(), programs.nkudo.as_str()];
-        let writable = |path: &str| {
-            vm.disks
-                .iter()
-                .any(|disk| disk.access == DiskAccess::ReadWrite && disk.path.as_str() == path)
-        };
-        read_only.extend(
-            programs
-                .into_iter()
-                .chain(paths(vm))
-                .filter(|p| !seen(p) && !writable(p))
-                .map(str::to_owned),
-        );
-        self.service(
-            "BindReadOnlyPaths",
-            Setting::Binds(read_only.into_iter().map(Bind).collect()),
-        );
-        // With PrivateDevices= the VM's /dev holds no more than null, zero, random and their like,
-        // and this.
-        let mut read_write = vec![Bind("/dev/kvm".to_owned())];
-        read_write.extend(
-            paths(vm)
-                .filter(|p| writable(p))
-                .map(|p| Bind(p.to_owned())),
-        );
-        self.service("BindPaths", Setting::Binds(read_write));
-    }
-}
-
-/// Every file of the host that the VM uses.
-fn paths(vm: &Vm) -> impl Iterator<Item = &str> {
-    let boot: Vec<&str> = match &vm.boot {
-        Boot::Kernel { kernel, initrd, .. } => std::iter::once(kernel.as_str())
-            .chain(initrd.as_ref().map(AbsolutePath::as_str))
-            .collect(),
-        Boot::Firmware(firmware) => vec![firmware.as_str()],
-    };
-    boot.into_iter()
-        .chain(vm.disks.iter().map(|disk| disk.path.as_str()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::host::{
-        Autostart, Balloon, Disk, DiskFormat, HugePages, Limits, LinkName, Mac, Memory, Nic,
-        OnChange, OnTimeout, Ready, Sharing, Size, TimeSpan, Vcpus,
+        AbsolutePath, Autostart, Balloon, Boot, Disk, DiskAccess, DiskFormat, HugePages, Limits,
+        LinkName, Mac, Memory, Nic, OnChange, OnTimeout, Ready, Sharing, Size, TimeSpan, Vcpus,
     };
     use crate::unit::{Property, Value};
     use std::collections::BTreeSet;
@@ -443,9 +325,9 @@ mod tests {
     }
 
     #[test]
-    fn a_vm_without_a_writable_disk_has_no_root_step() {
+    fn a_vm_without_a_disk_has_no_root_step() {
         let (id, mut vm, programs) = sample();
-        vm.disks[0].access = DiskAccess::ReadOnly;
+        vm.disks.clear();
         let text = vm_unit(&id, &vm, &programs, "d1", 7).text();
         assert!(!text.contains("=+"), "{text}");
     }

@@ -1,0 +1,116 @@
+//! `ExecStartPre=+` and `ExecStopPost=+`: the VM's user may use its disks while the VM runs.
+//!
+//! The only steps that root runs. They change the access control lists of the disks that the booted
+//! specification names, and nothing else.
+
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+
+use anyhow::{Context as _, bail};
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
+use super::acl::{Acl, DYNAMIC_UIDS, READ, WRITE};
+use super::{Context, StepExit, trusted_path};
+use crate::host::{Disk, DiskAccess};
+
+const ACL: &str = "system.posix_acl_access";
+
+pub(super) fn grant(context: &Context) -> anyhow::Result<StepExit> {
+    let uid = user(context)?;
+    for disk in &context.booted.vm.disks {
+        let path = &disk.path;
+        change(disk, |acl| match disk.access {
+            DiskAccess::ReadWrite => {
+                // Nobody else's VM has a disk that this one writes: what earlier runs that were
+                // killed have left goes.
+                acl.revoke(DYNAMIC_UIDS);
+                acl.grant(uid, READ | WRITE);
+            }
+            DiskAccess::ReadOnly if acl.others() & READ != 0 => {}
+            DiskAccess::ReadOnly => acl.grant(uid, READ),
+        })
+        .with_context(|| format!("cannot let VM {} use its disk {path}", context.id()))?;
+    }
+    Ok(StepExit::Done)
+}
+
+/// Takes from every disk what it can, also where one of them fails.
+pub(super) fn revoke(context: &Context) -> StepExit {
+    let uid = user(context);
+    for disk in &context.booted.vm.disks {
+        let changed = change(disk, |acl| match (disk.access, &uid) {
+            (DiskAccess::ReadWrite, _) => acl.revoke(DYNAMIC_UIDS),
+            // Other VMs may read it too.
+            (DiskAccess::ReadOnly, Ok(uid)) => acl.revoke(*uid..=*uid),
+            (DiskAccess::ReadOnly, Err(_)) => {}
+        });
+        if let Err(err) = changed {
+            tracing::warn!(
+                "cannot take the disk {} back from VM {}: {err:#}",
+                disk.path,
+                context.id()
+            );
+        }
+    }
+    StepExit::Done
+}
+
+/// The VM's user: systemd gave it the runtime directory. Asking for the user by name would need
+/// nss-systemd, which a host can lack.
+fn user(context: &Context) -> anyhow::Result<u32> {
+    let directory = &context.runtime_directory;
+    let uid = directory
+        .metadata()
+        .with_context(|| format!("cannot tell who the VM's user is by {directory}"))?
+        .uid();
+    if !DYNAMIC_UIDS.contains(&uid) {
+        bail!("{directory} belongs to user {uid}, which is none of systemd's dynamic users");
+    }
+    Ok(uid)
+}
+
+fn change(disk: &Disk, change: impl FnOnce(&mut Acl)) -> anyhow::Result<()> {
+    let fd = trusted_path::open(disk.path.as_path())?;
+    // By this path, since a descriptor of O_PATH has no extended attributes of its own.
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let file = std::fs::metadata(&path)?;
+    if !file.is_file() && !file.file_type().is_block_device() {
+        bail!("it is neither a regular file nor a block device");
+    }
+    let old = read(&path)?;
+    let old = match &old {
+        Some(bytes) => Acl::from_bytes(bytes)?,
+        None => Acl::of_mode(file.mode()),
+    };
+    let mut new = old.clone();
+    change(&mut new);
+    if new == old {
+        return Ok(());
+    }
+    rustix::fs::setxattr(&path, ACL, &new.to_bytes(), XattrFlags::empty())
+        .map_err(|err| explained(err, "set"))
+}
+
+fn read(path: &str) -> anyhow::Result<Option<Vec<u8>>> {
+    let mut bytes = vec![0; 64 << 10];
+    match rustix::fs::getxattr(path, ACL, &mut bytes) {
+        Ok(length) => {
+            bytes.truncate(length);
+            Ok(Some(bytes))
+        }
+        Err(Errno::NODATA) => Ok(None),
+        Err(err) => Err(explained(err, "read")),
+    }
+}
+
+fn explained(err: Errno, doing: &str) -> anyhow::Error {
+    let err = anyhow::Error::from(err);
+    match err.downcast_ref::<Errno>() {
+        Some(&Errno::OPNOTSUPP) => err.context(
+            "its filesystem has no access control lists (POSIX ACLs); put the disk on one that has, \
+             such as ext4, xfs, btrfs or zfs with acltype=posixacl",
+        ),
+        _ => err.context(format!("cannot {doing} its access control list")),
+    }
+}

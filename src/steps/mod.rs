@@ -1,0 +1,93 @@
+//! The steps of a VM's unit: short runs of nkudo that systemd makes around the VMM's life.
+//!
+//! `ready`, `stop` and `post` run as the VM's own user in the VM's own sandbox; `grant` and
+//! `revoke` as root outside of it. What they know comes from systemd (`$MAINPID`,
+//! `$SERVICE_RESULT`, `$RUNTIME_DIRECTORY`, systemd.exec(5)) and from the booted specification.
+
+mod access;
+mod acl;
+mod post;
+mod process;
+mod readable;
+mod ready;
+mod stop;
+mod trusted_path;
+mod verdict;
+
+use anyhow::{Context as _, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::booted::{Booted, CREDENTIAL};
+use crate::cli::UnitStep;
+use crate::files;
+use crate::host::VmId;
+use crate::unit::RUNTIME_ROOT;
+
+pub use verdict::{Ending, Verdict, VmmExit};
+
+/// How a step ended, which means something to systemd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepExit {
+    Done,
+    Failed,
+}
+
+pub async fn run(step: &UnitStep) -> anyhow::Result<StepExit> {
+    match step {
+        UnitStep::Ready { id } => ready::ready(&Context::of(id)?).await,
+        UnitStep::Stop { id } => Ok(stop::stop(id).await),
+        UnitStep::Post { id } => post::post(id),
+        UnitStep::Grant { id } => access::grant(&Context::of(id)?),
+        UnitStep::Revoke { id } => Ok(access::revoke(&Context::of(id)?)),
+    }
+}
+
+/// What a step knows.
+#[derive(Debug)]
+struct Context {
+    booted: Booted,
+    runtime_directory: Utf8PathBuf,
+}
+
+impl Context {
+    fn of(id: &VmId) -> anyhow::Result<Self> {
+        let path = match std::env::var("CREDENTIALS_DIRECTORY") {
+            Ok(directory) => Utf8Path::new(&directory).join(CREDENTIAL),
+            // As root outside of the sandbox.
+            Err(_) => Booted::path(id),
+        };
+        let json = files::read(&path)
+            .and_then(|json| json.ok_or_else(|| std::io::ErrorKind::NotFound.into()))
+            .with_context(|| format!("cannot read the VM's specification {path}"))?;
+        let booted = Booted::from_json(&json).with_context(|| format!("cannot make out {path}"))?;
+        if booted.id != *id {
+            bail!("{path} is the specification of {}, not of {id}", booted.id);
+        }
+        Ok(Self {
+            booted,
+            runtime_directory: runtime_directory(id),
+        })
+    }
+
+    fn id(&self) -> &VmId {
+        &self.booted.id
+    }
+}
+
+/// Where the VM's sockets are.
+fn runtime_directory(id: &VmId) -> Utf8PathBuf {
+    match std::env::var("RUNTIME_DIRECTORY") {
+        Ok(directory) => directory.into(),
+        Err(_) => Utf8Path::new(RUNTIME_ROOT).join("vms").join(id.as_str()),
+    }
+}
+
+/// The API socket, as the VMM's command line names it.
+fn api_socket(runtime_directory: &Utf8Path) -> Utf8PathBuf {
+    runtime_directory.join("api.sock")
+}
+
+/// Is there from when a stop was asked for until the unit ends.
+fn stop_marker(runtime_directory: &Utf8Path) -> Utf8PathBuf {
+    runtime_directory.join("stop-asked")
+}

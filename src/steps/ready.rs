@@ -1,0 +1,105 @@
+//! `ExecStartPost=`: the start is done when the VM is ready.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rustix::fs::inotify;
+use tokio::io::unix::AsyncFd;
+
+use super::process::MainProcess;
+use super::readable::readable;
+use super::{Context, StepExit, api_socket, stop_marker};
+use crate::files;
+use crate::host::{OnTimeout, Ready};
+use crate::vmm::{VmState, Vmm, VmmError};
+
+/// Between two questions to a VMM that is up and has not started its vCPUs: its API has no event
+/// for that, and it takes a few milliseconds.
+const INTERVAL: Duration = Duration::from_millis(5);
+
+pub(super) async fn ready(context: &Context) -> anyhow::Result<StepExit> {
+    // Of the run before this one, if that was killed.
+    files::remove(&stop_marker(&context.runtime_directory))?;
+    let process = MainProcess::of_unit().context("cannot watch the VMM's process")?;
+    let limit = context.booted.vm.start_timeout;
+    let Ready::Vmm { on_timeout } = context.booted.vm.ready;
+    tokio::select! {
+        biased;
+        running = running(context) => running.map(|()| StepExit::Done),
+        () = process.ended() => {
+            tracing::error!("the VMM ended before its VM ran; its own lines say why");
+            Ok(StepExit::Failed)
+        }
+        () = tokio::time::sleep(limit.duration()) => match on_timeout {
+            OnTimeout::Continue => {
+                tracing::warn!("the VM does not run after {limit}; it goes on nevertheless");
+                Ok(StepExit::Done)
+            }
+            OnTimeout::Fail => {
+                tracing::error!("the VM does not run after {limit}, and `ready` says to fail then");
+                Ok(StepExit::Failed)
+            }
+        },
+    }
+}
+
+/// Returns when the guest's vCPUs run.
+async fn running(context: &Context) -> anyhow::Result<()> {
+    let socket = api_socket(&context.runtime_directory);
+    let vmm = Vmm::new(&socket);
+    // Watched before the first look, so that the socket cannot appear in between unseen.
+    let watch = Watch::new(context).context("cannot watch the runtime directory")?;
+    loop {
+        match vmm.state().await {
+            // A guest that has powered off by now is no failure of its start.
+            Ok(VmState::Running | VmState::Paused | VmState::BreakPoint | VmState::Shutdown) => {
+                return Ok(());
+            }
+            Ok(VmState::Created) => tokio::time::sleep(INTERVAL).await,
+            Err(VmmError::Absent { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                watch.changed().await?;
+            }
+            // The socket is there before anybody listens on it; after its VMM has died too, which
+            // is for the caller to see.
+            Err(VmmError::Absent { source, .. })
+                if source.kind() == io::ErrorKind::ConnectionRefused =>
+            {
+                tokio::time::sleep(INTERVAL).await;
+            }
+            // It is up, and has not made its VM yet.
+            Err(VmmError::Refused { .. } | VmmError::Http { .. }) => {
+                tokio::time::sleep(INTERVAL).await;
+            }
+            Err(err) => bail!(err),
+        }
+    }
+}
+
+/// Tells of new names in the runtime directory.
+struct Watch(AsyncFd<OwnedFd>);
+
+impl Watch {
+    fn new(context: &Context) -> io::Result<Self> {
+        let fd = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
+        inotify::add_watch(
+            &fd,
+            context.runtime_directory.as_std_path(),
+            inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO,
+        )?;
+        Ok(Self(readable(fd)?))
+    }
+
+    async fn changed(&self) -> io::Result<()> {
+        let mut guard = self.0.readable().await?;
+        // Which name it was does not matter: the socket is looked for again.
+        let mut events = [0; 4096];
+        match rustix::io::read(self.0.get_ref(), &mut events) {
+            Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
+            Err(err) => return Err(err.into()),
+        }
+        guard.clear_ready();
+        Ok(())
+    }
+}

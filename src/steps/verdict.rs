@@ -1,0 +1,216 @@
+//! Why a VM ended, out of what systemd, the VMM's log and the unit's own steps say.
+
+#![deny(clippy::disallowed_methods)]
+
+use std::fmt;
+
+/// What is known when the VMM has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// `$SERVICE_RESULT` (systemd.exec(5)).
+    pub service_result: String,
+    pub vmm: VmmExit,
+    /// Whether somebody asked for the stop before the VMM ended.
+    pub stop: Stop,
+    /// Whether the VMM's log has a failed vCPU. cloud-hypervisor ends with 0 on that.
+    pub vcpus: Vcpus,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    Asked,
+    NotAsked,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vcpus {
+    Failed,
+    Fine,
+}
+
+/// `$EXIT_CODE` and `$EXIT_STATUS`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VmmExit {
+    Exited(String),
+    Killed(String),
+    Dumped(String),
+    /// It never ran.
+    None,
+}
+
+/// Why the VM ended: `NKUDO_EXIT` in the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The guest powered off by itself.
+    PoweredOff,
+    /// Somebody asked for it.
+    Stopped,
+    /// Somebody asked for it, and the VMM had to be killed.
+    StoppedByKill,
+    /// A vCPU failed.
+    Crashed,
+    /// The VMM ended with an error.
+    VmmFailed(String),
+    /// The VMM was killed by a signal that nobody asked for.
+    VmmKilled(String),
+    OutOfMemory,
+    /// It was not up in time.
+    StartTimedOut,
+    /// The VMM never ran: systemd says why.
+    NotStarted(String),
+}
+
+/// What is written into the journal, and what the step's exit code makes systemd do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// As somebody wished.
+    Clean,
+    /// systemd knows that it is one.
+    Failure,
+    /// systemd takes it for a clean exit: the step has to fail, so that `Restart=on-failure` acts.
+    HiddenFailure,
+}
+
+impl Ending {
+    pub fn verdict(&self) -> Verdict {
+        if self.service_result == "oom-kill" {
+            return Verdict::OutOfMemory;
+        }
+        match (&self.vmm, self.stop) {
+            (VmmExit::Killed(_) | VmmExit::Dumped(_), Stop::Asked) => Verdict::StoppedByKill,
+            (_, Stop::Asked) => Verdict::Stopped,
+            (VmmExit::None, Stop::NotAsked) => Verdict::NotStarted(self.service_result.clone()),
+            (_, Stop::NotAsked) if self.service_result == "timeout" => Verdict::StartTimedOut,
+            (VmmExit::Killed(signal) | VmmExit::Dumped(signal), Stop::NotAsked) => {
+                Verdict::VmmKilled(signal.clone())
+            }
+            (VmmExit::Exited(_), Stop::NotAsked) if self.vcpus == Vcpus::Failed => Verdict::Crashed,
+            (VmmExit::Exited(status), Stop::NotAsked) if status == "0" => Verdict::PoweredOff,
+            (VmmExit::Exited(status), Stop::NotAsked) => Verdict::VmmFailed(status.clone()),
+        }
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self.verdict() {
+            Verdict::PoweredOff | Verdict::Stopped | Verdict::StoppedByKill => Kind::Clean,
+            Verdict::Crashed if self.service_result == "success" => Kind::HiddenFailure,
+            _ => Kind::Failure,
+        }
+    }
+}
+
+impl Verdict {
+    /// The word for machines.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::PoweredOff => "powered-off",
+            Self::Stopped => "stopped",
+            Self::StoppedByKill => "stopped-by-kill",
+            Self::Crashed => "crashed",
+            Self::VmmFailed(_) => "vmm-failed",
+            Self::VmmKilled(_) => "vmm-killed",
+            Self::OutOfMemory => "out-of-memory",
+            Self::StartTimedOut => "start-timed-out",
+            Self::NotStarted(_) => "not-started",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PoweredOff => f.write_str("the guest powered off"),
+            Self::Stopped => f.write_str("it was stopped"),
+            Self::StoppedByKill => f.write_str("it was stopped, and its VMM had to be killed"),
+            Self::Crashed => f.write_str("a vCPU failed: the guest crashed"),
+            Self::VmmFailed(status) => write!(f, "the VMM failed with exit code {status}"),
+            Self::VmmKilled(signal) => write!(f, "the VMM was killed by SIG{signal}"),
+            Self::OutOfMemory => {
+                f.write_str("the VMM ran out of memory (of the host, or of `memory-max`)")
+            }
+            Self::StartTimedOut => f.write_str("it was not up in time"),
+            Self::NotStarted(result) => write!(f, "the VMM was not started ({result})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ending(result: &str, vmm: VmmExit, stop: Stop, vcpus: Vcpus) -> (String, Kind) {
+        let ending = Ending {
+            service_result: result.to_owned(),
+            vmm,
+            stop,
+            vcpus,
+        };
+        (ending.verdict().word().to_owned(), ending.kind())
+    }
+
+    const NOT_ASKED: Stop = Stop::NotAsked;
+    const FINE: Vcpus = Vcpus::Fine;
+
+    fn exited(status: &str) -> VmmExit {
+        VmmExit::Exited(status.to_owned())
+    }
+
+    fn killed(signal: &str) -> VmmExit {
+        VmmExit::Killed(signal.to_owned())
+    }
+
+    fn is(ending: &(String, Kind), word: &str, kind: Kind) {
+        assert_eq!(*ending, (word.to_owned(), kind));
+    }
+
+    #[test]
+    fn what_somebody_wished_is_clean_however_the_vmm_ended() {
+        let clean = |result, vmm, stop, vcpus, word| {
+            is(&ending(result, vmm, stop, vcpus), word, Kind::Clean);
+        };
+        clean("success", exited("0"), NOT_ASKED, FINE, "powered-off");
+        clean("success", exited("0"), Stop::Asked, FINE, "stopped");
+        clean(
+            "success",
+            killed("TERM"),
+            Stop::Asked,
+            FINE,
+            "stopped-by-kill",
+        );
+        clean(
+            "timeout",
+            killed("KILL"),
+            Stop::Asked,
+            FINE,
+            "stopped-by-kill",
+        );
+        // A crash while it was being stopped has led to what was asked for.
+        clean(
+            "success",
+            exited("0"),
+            Stop::Asked,
+            Vcpus::Failed,
+            "stopped",
+        );
+    }
+
+    #[test]
+    fn a_failure_that_systemd_takes_for_a_clean_exit_is_made_one() {
+        let crash = ending("success", exited("0"), NOT_ASKED, Vcpus::Failed);
+        is(&crash, "crashed", Kind::HiddenFailure);
+        // The same where systemd has seen another failure: it needs no second one.
+        let crash = ending("exit-code", exited("0"), NOT_ASKED, Vcpus::Failed);
+        is(&crash, "crashed", Kind::Failure);
+    }
+
+    #[test]
+    fn failures_are_told_apart() {
+        let failure =
+            |result, vmm, word| is(&ending(result, vmm, NOT_ASKED, FINE), word, Kind::Failure);
+        failure("exit-code", exited("1"), "vmm-failed");
+        failure("signal", killed("KILL"), "vmm-killed");
+        failure("oom-kill", killed("KILL"), "out-of-memory");
+        failure("timeout", killed("TERM"), "start-timed-out");
+        failure("resources", VmmExit::None, "not-started");
+    }
+}

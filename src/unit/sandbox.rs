@@ -1,0 +1,140 @@
+//! The sandbox of a VM's unit: a root directory of its own, into which only the hypervisor, its
+//! libraries and this VM's files are bound.
+
+use crate::host::{AbsolutePath, Boot, DiskAccess, Vm, VmId};
+
+use super::setting::{Bind, Setting};
+use super::vm::{Builder, Programs, RUNTIME_ROOT, text, user_name, words};
+
+impl Builder {
+    pub(super) fn sandbox(&mut self, id: &VmId, vm: &Vm, programs: &Programs) {
+        self.service("DynamicUser", Setting::Flag(true));
+        self.service("User", text(user_name(id)));
+        self.service("SupplementaryGroups", words(["kvm"]));
+        self.service("UMask", Setting::Mode(0o077));
+        self.service("RootDirectory", text(format!("{RUNTIME_ROOT}/root/{id}")));
+        self.service("MountAPIVFS", Setting::Flag(true));
+        self.service("BindLogSockets", Setting::Flag(true));
+        self.binds(vm, programs);
+        self.service("PrivateDevices", Setting::Flag(true));
+        self.service("DevicePolicy", text("closed"));
+        self.service(
+            "DeviceAllow",
+            Setting::Device {
+                path: "/dev/kvm".to_owned(),
+                access: "rw",
+            },
+        );
+        for disk in vm
+            .disks
+            .iter()
+            .filter(|disk| disk.path.starts_with("/dev/"))
+        {
+            self.service(
+                "DeviceAllow",
+                Setting::Device {
+                    path: disk.path.to_string(),
+                    access: match disk.access {
+                        DiskAccess::ReadWrite => "rw",
+                        DiskAccess::ReadOnly => "r",
+                    },
+                },
+            );
+        }
+        self.service("CapabilityBoundingSet", Setting::NoCapabilities);
+        for key in [
+            "NoNewPrivileges",
+            "PrivateNetwork",
+            "PrivateUsers",
+            "PrivateTmp",
+            "PrivateIPC",
+            "ProtectClock",
+            "ProtectControlGroups",
+            "ProtectHostname",
+            "ProtectKernelLogs",
+            "ProtectKernelModules",
+            "ProtectKernelTunables",
+            "MemoryDenyWriteExecute",
+            "LockPersonality",
+            "RestrictRealtime",
+            "RestrictSUIDSGID",
+            "RemoveIPC",
+        ] {
+            self.service(key, Setting::Flag(true));
+        }
+        self.service("ProtectSystem", text("strict"));
+        // In the root directory there is no home but for a disk that somebody keeps there, which
+        // ProtectHome= would hide.
+        let at_home = paths(vm).any(|path| {
+            ["/home", "/root", "/run/user"]
+                .iter()
+                .any(|home| path.starts_with(&format!("{home}/")))
+        });
+        self.service("ProtectHome", text(if at_home { "no" } else { "yes" }));
+        self.service("ProtectProc", text("invisible"));
+        self.service("ProcSubset", text("pid"));
+        self.service("KeyringMode", text("private"));
+        self.service("NotifyAccess", text("none"));
+        self.service("RestrictNamespaces", Setting::IpcNamespacesOnly);
+        self.service("RestrictAddressFamilies", Setting::Allow(vec!["AF_UNIX"]));
+        self.service("IPAddressDeny", Setting::DenyAnyAddress);
+        self.service("SystemCallArchitectures", words(["native"]));
+        // @sandbox: the VMM makes filters of its own (seccomp, landlock).
+        self.service(
+            "SystemCallFilter",
+            Setting::Allow(vec!["@system-service", "@sandbox"]),
+        );
+        self.service(
+            "SystemCallFilter",
+            Setting::Deny(vec!["@privileged", "@resources"]),
+        );
+    }
+
+    fn binds(&mut self, vm: &Vm, programs: &Programs) {
+        let system = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/nix/store"];
+        let seen = |path: &str| {
+            ["/usr/", "/nix/store/"]
+                .iter()
+                .any(|system| path.starts_with(system))
+        };
+        let mut read_only: Vec<String> = system.iter().map(|path| (*path).to_owned()).collect();
+        let programs = [programs.hypervisor.as_str(), programs.nkudo.as_str()];
+        let writable = |path: &str| {
+            vm.disks
+                .iter()
+                .any(|disk| disk.access == DiskAccess::ReadWrite && disk.path.as_str() == path)
+        };
+        read_only.extend(
+            programs
+                .into_iter()
+                .chain(paths(vm))
+                .filter(|p| !seen(p) && !writable(p))
+                .map(str::to_owned),
+        );
+        self.service(
+            "BindReadOnlyPaths",
+            Setting::Binds(read_only.into_iter().map(Bind).collect()),
+        );
+        // With PrivateDevices= the VM's /dev holds no more than null, zero, random and their like,
+        // and this.
+        let mut read_write = vec![Bind("/dev/kvm".to_owned())];
+        read_write.extend(
+            paths(vm)
+                .filter(|p| writable(p))
+                .map(|p| Bind(p.to_owned())),
+        );
+        self.service("BindPaths", Setting::Binds(read_write));
+    }
+}
+
+/// Every file of the host that the VM uses.
+fn paths(vm: &Vm) -> impl Iterator<Item = &str> {
+    let boot: Vec<&str> = match &vm.boot {
+        Boot::Kernel { kernel, initrd, .. } => std::iter::once(kernel.as_str())
+            .chain(initrd.as_ref().map(AbsolutePath::as_str))
+            .collect(),
+        Boot::Firmware(firmware) => vec![firmware.as_str()],
+    };
+    boot.into_iter()
+        .chain(vm.disks.iter().map(|disk| disk.path.as_str()))
+}

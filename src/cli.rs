@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
-use crate::host::VmId;
+use crate::host::{TimeSpan, VmId};
 
 /// Virtual machines on a systemd host, declared in one TOML file
 #[derive(Debug, Parser)]
@@ -82,7 +82,13 @@ pub enum UnitStep {
     /// Wait until the VM is ready
     Ready { id: VmId },
     /// Shut the guest down by its power button
-    Stop { id: VmId },
+    Stop {
+        id: VmId,
+        /// How long the guest may take. On the command line, because systemd gives credentials to
+        /// the commands that start a unit and not to those that stop it
+        #[arg(long)]
+        timeout: TimeSpan,
+    },
     /// Say why the VM ended; fail where systemd would take a crash for a clean exit
     Post { id: VmId },
     /// Let the VM's user use its disks

@@ -167,7 +167,11 @@ async fn last_lines(id: &VmId, since: u64) -> anyhow::Result<Vec<String>> {
         &unit,
     ];
     let output = journalctl(&arguments).await?;
-    Ok(output.lines().map(plain).collect())
+    Ok(output
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(plain)
+        .collect())
 }
 
 /// A line of a guest's or a VMM's, made harmless for a terminal.

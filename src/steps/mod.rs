@@ -35,7 +35,7 @@ pub enum StepExit {
 pub async fn run(step: &UnitStep) -> anyhow::Result<StepExit> {
     match step {
         UnitStep::Ready { id } => ready::ready(&Context::of(id)?).await,
-        UnitStep::Stop { id } => Ok(stop::stop(id).await),
+        UnitStep::Stop { id, timeout } => Ok(stop::stop(id, *timeout).await),
         UnitStep::Post { id } => post::post(id),
         UnitStep::Grant { id } => access::grant(&Context::of(id)?),
         UnitStep::Revoke { id } => Ok(access::revoke(&Context::of(id)?)),
@@ -53,7 +53,7 @@ impl Context {
     fn of(id: &VmId) -> anyhow::Result<Self> {
         let path = match std::env::var("CREDENTIALS_DIRECTORY") {
             Ok(directory) => Utf8Path::new(&directory).join(CREDENTIAL),
-            // As root outside of the sandbox.
+            // systemd 257 gives none to ExecStopPost=; root can read the file itself.
             Err(_) => Booted::path(id),
         };
         let json = files::read(&path)

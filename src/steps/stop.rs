@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use camino::Utf8Path;
+
 use super::process::MainProcess;
-use super::{Context, StepExit, api_socket, runtime_directory, stop_marker};
+use super::{StepExit, api_socket, runtime_directory, stop_marker};
 use crate::files;
-use crate::host::VmId;
+use crate::host::{TimeSpan, VmId};
 use crate::vmm::{Vmm, VmmError};
 
 /// A guest early in its boot misses the button, so it is pressed again. Not too often: some guests
@@ -14,22 +16,21 @@ const PRESS_AGAIN: Duration = Duration::from_secs(5);
 
 /// Always ends with 0: systemd then goes on with SIGTERM where the VMM still runs. Any other code
 /// would leave the unit failed, and its name taken.
-pub(super) async fn stop(id: &VmId) -> StepExit {
-    if let Err(err) = power_off(id).await {
+pub(super) async fn stop(id: &VmId, limit: TimeSpan) -> StepExit {
+    if let Err(err) = power_off(id, limit).await {
         tracing::warn!("cannot shut the guest down, systemd ends the VMM now: {err:#}");
     }
     StepExit::Done
 }
 
-async fn power_off(id: &VmId) -> anyhow::Result<()> {
+async fn power_off(id: &VmId, limit: TimeSpan) -> anyhow::Result<()> {
     let process = MainProcess::of_unit()?;
     // This step also runs after the VMM has ended by itself.
     if let MainProcess::Gone = process {
         return Ok(());
     }
-    files::replace(&stop_marker(&runtime_directory(id)), b"", 0o600)?;
-    let context = Context::of(id)?;
-    let limit = context.booted.vm.stop_timeout;
+    let runtime_directory = runtime_directory(id);
+    files::replace(&stop_marker(&runtime_directory), b"", 0o600)?;
     let begun = tokio::time::Instant::now();
     tokio::select! {
         biased;
@@ -37,7 +38,7 @@ async fn power_off(id: &VmId) -> anyhow::Result<()> {
             let took = begun.elapsed().as_secs_f32();
             tracing::info!("the guest powered off {took:.1} s after the power button");
         }
-        stopped = press(&context) => stopped?,
+        stopped = press(&runtime_directory) => stopped?,
         () = tokio::time::sleep(limit.duration()) => {
             tracing::warn!(
                 "the guest did not react to the power button within {limit}; systemd ends the VMM now"
@@ -48,8 +49,8 @@ async fn power_off(id: &VmId) -> anyhow::Result<()> {
 }
 
 /// Presses the button again and again; returns when nobody is there to press it for.
-async fn press(context: &Context) -> anyhow::Result<()> {
-    let vmm = Vmm::new(&api_socket(&context.runtime_directory));
+async fn press(runtime_directory: &Utf8Path) -> anyhow::Result<()> {
+    let vmm = Vmm::new(&api_socket(runtime_directory));
     loop {
         match vmm.power_button().await {
             Ok(()) => tracing::debug!("pressed the power button"),

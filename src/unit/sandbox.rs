@@ -13,6 +13,9 @@ impl Builder {
         self.service("SupplementaryGroups", words(["kvm"]));
         self.service("UMask", Setting::Mode(0o077));
         self.service("RootDirectory", text(format!("{RUNTIME_ROOT}/root/{id}")));
+        // The steps keep the host's root directory, with all else of the sandbox: those that root runs
+        // have to see a disk's own path, not what systemd bound to it.
+        self.service("RootDirectoryStartOnly", Setting::Flag(true));
         self.service("MountAPIVFS", Setting::Flag(true));
         self.service("BindLogSockets", Setting::Flag(true));
         self.binds(vm, programs);

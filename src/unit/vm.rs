@@ -66,15 +66,17 @@ pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation
     );
     unit.unit("StartLimitBurst", Setting::Count(5));
 
-    let step = |verb: &str, privilege| {
-        let argv = vec![
+    let step_with = |verb: &str, arguments: &[String], privilege| {
+        let mut argv = vec![
             programs.nkudo.to_string(),
             "unit".to_owned(),
             verb.to_owned(),
             id.to_string(),
         ];
+        argv.extend_from_slice(arguments);
         Setting::Exec(Exec { argv, privilege })
     };
+    let step = |verb: &str, privilege| step_with(verb, &[], privilege);
     let mut argv = vec![programs.hypervisor.to_string()];
     argv.extend(hypervisor::argv(
         vm,
@@ -95,7 +97,12 @@ pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation
         }),
     );
     unit.service("ExecStartPost", step("ready", Privilege::Sandboxed));
-    unit.service("ExecStop", step("stop", Privilege::Sandboxed));
+    // Without white space, so that the line reads well.
+    let stop_timeout = format!("--timeout={}", vm.stop_timeout).replace(' ', "");
+    unit.service(
+        "ExecStop",
+        step_with("stop", &[stop_timeout], Privilege::Sandboxed),
+    );
     unit.service("ExecStopPost", step("post", Privilege::Sandboxed));
     if needs_grant {
         unit.service("ExecStopPost", step("revoke", Privilege::Full));

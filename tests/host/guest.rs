@@ -11,6 +11,31 @@ const SIZE: usize = 0x1000;
 const EHDR: u16 = 64;
 const PHDR: u16 = 56;
 
+/// Waits until any interrupt line is raised, of which the only one here is that of the Generic Event
+/// Device (ACPI 5.6.9): cloud-hypervisor raises it for the power button. Interrupts stay disabled; the
+/// local APIC's request register shows what came in.
+pub(crate) const AWAIT_INTERRUPT: [u8; 41] = [
+    0xbf, 0xf0, 0x00, 0xe0,
+    0xfe, // mov edi, 0xfee000f0: the local APIC's spurious vector register
+    0xc7, 0x07, 0xff, 0x01, 0x00, 0x00, // mov dword [edi], 0x1ff: enable it
+    0xbf, 0x00, 0x00, 0xc0, 0xfe, // mov edi, 0xfec00000: the I/O APIC
+    0xb9, 0x17, 0x00, 0x00, 0x00, // mov ecx, 23: its last pin
+    // For every pin: vector 0x40 + pin, edge, not masked.
+    0x8d, 0x44, 0x09, 0x10, // lea eax, [ecx + ecx + 0x10]
+    0x89, 0x07, // mov [edi], eax
+    0x8d, 0x41, 0x40, // lea eax, [ecx + 0x40]
+    0x89, 0x47, 0x10, // mov [edi + 0x10], eax
+    0x49, // dec ecx
+    0x79, 0xf1, // jns: the next pin
+    0xa1, 0x20, 0x02, 0xe0, 0xfe, // mov eax, [0xfee00220]: requests of vectors 0x40 to 0x5f
+];
+/// The rest of that: look again until there is one.
+pub(crate) const AWAIT_AGAIN: [u8; 6] = [
+    0x85, 0xc0, // test eax, eax
+    0xf3, 0x90, // pause
+    0x74, 0xf5, // jz: look again
+];
+
 /// What a guest does after its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
@@ -18,6 +43,8 @@ pub(crate) enum Then {
     Halt,
     /// Powers off by ACPI.
     PowerOff,
+    /// Powers off when the ACPI power button is pressed.
+    PowerOffWhenAsked,
     /// Resets by the keyboard controller, which boots it again.
     Reset,
     /// Jumps to where nothing is mapped, which the VMM cannot emulate.
@@ -63,6 +90,11 @@ impl Guest<'_> {
         match self.then {
             Then::Halt => {}
             Then::PowerOff => out(&mut code, 0x600, 0x34),
+            Then::PowerOffWhenAsked => {
+                code.extend(AWAIT_INTERRUPT);
+                code.extend(AWAIT_AGAIN);
+                out(&mut code, 0x600, 0x34);
+            }
             Then::Reset => out(&mut code, 0x64, 0xfe),
             Then::Crash => {
                 // mov eax, 0xd0000000; jmp eax

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::guest::{Guest, Then};
+use super::{real_vmm, stand_in};
+
 const PACKAGES: &str =
     "systemd,systemd-sysv,libnss-systemd,dbus,udev,nftables,iproute2,kmod,procps,acl";
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
@@ -67,7 +70,134 @@ impl Machine {
             _directory: directory,
         };
         machine.wait_until_booted();
+        machine.install(Path::new(env!("CARGO_BIN_EXE_nkudo")), "nkudo");
+        let vmm = real_vmm().unwrap_or_else(|| std::env::current_exe().unwrap());
+        machine.install(&vmm, stand_in::NAME);
+        let slice = concat!(env!("CARGO_MANIFEST_DIR"), "/units/nkudo.slice");
+        machine.write(
+            "/etc/systemd/system/nkudo.slice",
+            fs::read(slice).unwrap(),
+            0o644,
+        );
         machine
+    }
+
+    /// Writes the configuration.
+    pub(crate) fn configure(&self, configuration: &str) {
+        self.write("/etc/nkudo/nkudo.toml", configuration, 0o644);
+    }
+
+    /// Runs nkudo.
+    pub(crate) fn nkudo(&self, arguments: &[&str]) -> Ran {
+        let argv: Vec<&str> = std::iter::once("nkudo")
+            .chain(arguments.iter().copied())
+            .collect();
+        Ran(self.run(&argv))
+    }
+
+    /// Writes the configuration, renders it and switches to it.
+    pub(crate) fn switch(&self, configuration: &str) -> Ran {
+        self.configure(configuration);
+        self.nkudo(&["render"]).exits(0);
+        self.nkudo(&["switch"])
+    }
+
+    /// Puts a guest at `/srv/<name>`, which prints `<name> lives`.
+    pub(crate) fn guest(&self, name: &str, then: Then) {
+        let line = format!("{name} lives");
+        self.write(
+            &format!("/srv/{name}"),
+            Guest { line: &line, then }.elf(),
+            0o644,
+        );
+    }
+
+    /// A property of a VM's unit.
+    pub(crate) fn property(&self, id: &str, name: &str) -> String {
+        let unit = format!("nkudo-vm@{id}.service");
+        self.ok(&["systemctl", "show", "-P", name, &unit])
+            .trim()
+            .to_owned()
+    }
+
+    /// The PID of a VM's VMM, which has to run.
+    pub(crate) fn main_pid(&self, id: &str) -> String {
+        assert_eq!(
+            self.property(id, "ActiveState"),
+            "active",
+            "{}",
+            self.journal(id)
+        );
+        let pid = self.property(id, "MainPID");
+        assert_ne!(pid, "0");
+        pid
+    }
+
+    /// What the journal has of a VM's unit.
+    pub(crate) fn journal(&self, id: &str) -> String {
+        self.ok(&["journalctl", "--sync"]);
+        let unit = format!("nkudo-vm@{id}.service");
+        self.ok(&[
+            "journalctl",
+            "-q",
+            "--no-pager",
+            "-o",
+            "cat",
+            "-n",
+            "200",
+            "-u",
+            &unit,
+        ])
+    }
+
+    /// The units of VMs that systemd has, whatever their state.
+    pub(crate) fn vm_units(&self) -> String {
+        let arguments = [
+            "systemctl",
+            "list-units",
+            "--all",
+            "--no-legend",
+            "--plain",
+            "nkudo-vm@*",
+        ];
+        self.ok(&arguments).trim().to_owned()
+    }
+
+    /// The names of the machine's links.
+    pub(crate) fn links(&self) -> Vec<String> {
+        let listed = self.ok(&["ip", "-br", "link"]);
+        let mut names: Vec<String> = listed
+            .lines()
+            .filter_map(|line| line.split_whitespace().next())
+            .map(str::to_owned)
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// The bridge that a link is in.
+    pub(crate) fn master(&self, link: &str) -> String {
+        let text = self.ok(&["ip", "-o", "link", "show", link]);
+        let mut words = text.split_whitespace().skip_while(|word| *word != "master");
+        words.nth(1).unwrap_or("").to_owned()
+    }
+
+    /// Waits until something is so, and says what was waited for if it never is.
+    pub(crate) fn until(&self, what: &str, so: impl Fn() -> bool) {
+        let end = Instant::now() + Duration::from_secs(30);
+        while !so() {
+            assert!(
+                Instant::now() < end,
+                "it never was so: {what}\n{}",
+                self.ok(&["journalctl", "-q", "--no-pager", "-n", "60"])
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Whether a path is there.
+    pub(crate) fn exists(&self, path: &str) -> bool {
+        self.inside(path).symlink_metadata().is_ok()
     }
 
     /// Runs a command in the machine.
@@ -102,17 +232,12 @@ impl Machine {
     }
 
     /// Writes a file of the machine, through its own mounts, with its directories.
-    #[expect(dead_code, reason = "the cases of the nkudo binary need it")]
     pub(crate) fn write(&self, path: &str, bytes: impl AsRef<[u8]>, mode: u32) {
         write_file(&self.inside(path), bytes.as_ref(), mode);
     }
 
     /// Puts a program of this host into the machine's /usr/local/bin.
-    pub(crate) fn install(&self, binary: &Path) {
-        let name = binary
-            .file_name()
-            .and_then(OsStr::to_str)
-            .expect("a program has a name");
+    fn install(&self, binary: &Path, name: &str) {
         let bytes = fs::read(binary).unwrap_or_else(|e| panic!("{}: {e}", binary.display()));
         write_file(
             &self.inside(&format!("/usr/local/bin/{name}")),
@@ -142,6 +267,24 @@ impl Machine {
         }
         let console = fs::read_to_string(self.root.with_file_name("console")).unwrap_or_default();
         panic!("the machine is {state:?} after {BOOT_LIMIT:?}\n--- console\n{console}");
+    }
+}
+
+/// How a run of nkudo ended.
+#[derive(Debug)]
+pub(crate) struct Ran(Output);
+
+impl Ran {
+    /// Checks the exit code; returns what was said on standard error.
+    #[track_caller]
+    pub(crate) fn exits(&self, code: i32) -> String {
+        let stderr = String::from_utf8_lossy(&self.0.stderr).into_owned();
+        assert_eq!(self.0.status.code(), Some(code), "{stderr}");
+        stderr
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.0.stdout).into_owned()
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -293,13 +294,22 @@ impl Ran {
 struct Nspawn {
     child: Child,
     leader: u32,
+    _cgroup: Cgroup,
 }
 
 impl Nspawn {
     fn start(root: &Path, console: &Path) -> Self {
         let log = fs::File::create(console).unwrap();
-        let mut command = Command::new("systemd-nspawn");
+        // A control group of its own: without one, the PID 1s of two machines would share theirs, and
+        // take each other's processes for their units'.
+        let cgroup = Cgroup::make();
+        let mut command = Command::new("sh");
         command
+            .args([
+                "-c",
+                "echo $$ >\"$0/cgroup.procs\" && exec systemd-nspawn \"$@\"",
+            ])
+            .arg(&cgroup.0)
             .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
             .arg("-q")
             .arg("-D")
@@ -316,7 +326,11 @@ impl Nspawn {
             .process_group(0)
             .spawn()
             .expect("systemd-nspawn starts");
-        let mut nspawn = Self { child, leader: 0 };
+        let mut nspawn = Self {
+            child,
+            leader: 0,
+            _cgroup: cgroup,
+        };
         let end = Instant::now() + BOOT_LIMIT;
         while nspawn.leader == 0 {
             let ended = nspawn.child.try_wait().unwrap();
@@ -362,6 +376,53 @@ fn is_leader(pid: u32) -> bool {
         .map(|ids| ids.split_whitespace().collect::<Vec<_>>());
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     first.is_some_and(|ids| ids.len() > 1 && ids.last() == Some(&"1")) && name.trim() == "systemd"
+}
+
+/// A control group below the test's own, gone with the machine.
+#[derive(Debug)]
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn make() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mount = mounts
+            .lines()
+            .find(|line| line.contains(" - cgroup2 "))
+            .and_then(|line| line.split_whitespace().nth(4))
+            .expect("the host has cgroup v2");
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+        let name = format!(
+            "nkudo-host-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = Path::new(mount).join(own.unwrap_or("")).join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // The kernel takes a moment to empty the groups of a namespace that ended.
+        let end = Instant::now() + Duration::from_secs(5);
+        while remove_groups(&self.0).is_err() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Removes a tree of control groups: their files are the kernel's, and go with the directories.
+fn remove_groups(path: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_groups(&entry.path())?;
+        }
+    }
+    fs::remove_dir(path)
 }
 
 /// The tmpfs and the overlay on it.

@@ -135,7 +135,7 @@ fn verify(before: &Plan, wanted: &Manifest, observed: &Observed, outcome: &mut O
             continue;
         }
         match step.reasons.first() {
-            Some(Reason::NotRunning) => {
+            Some(Reason::NotRunning | Reason::BeingStopped) => {
                 tracing::warn!(nkudo_vm = %id, "{id} was started, and has ended again by itself");
             }
             Some(reason) => {

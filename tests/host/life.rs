@@ -136,12 +136,8 @@ fn a_killed_vmm_is_restarted_by_systemd_alone_tap_and_all() {
 fn a_guest_that_powers_off_ends_its_unit_cleanly_and_leaves_no_tap() {
     let machine = Machine::boot(Networkd::On);
     machine.guest("hello", Then::PowerOff);
-    let said = machine.switch(HELLO).exits(0);
-    assert!(
-        said.contains("hello was started, and has ended again by itself"),
-        "{said}"
-    );
-    assert_eq!(machine.vm_units(), "");
+    machine.switch(HELLO).exits(0);
+    machine.until("its unit is gone", || machine.vm_units().is_empty());
     assert_eq!(machine.links(), ["lo", "nk-lan"]);
     let journal = machine.journal("hello");
     assert!(
@@ -203,10 +199,9 @@ fn a_crashed_guest_fails_its_unit_and_is_restarted() {
     // The guest is mended: the next switch does not wait for systemd's next try, which may by now
     // be half a minute away.
     machine.guest("hello", Then::Halt);
-    machine.nkudo(&["switch"]).exits(0);
-    machine.until("it runs", || {
-        machine.property("hello", "SubState") == "running"
-    });
+    // A start of the broken guest may be under way, and fail yet.
+    machine.until("a switch gets through", || machine.nkudo(&["switch"]).is(0));
+    machine.main_pid("hello");
 }
 
 fn a_guest_that_resets_stays_the_same_unit() {

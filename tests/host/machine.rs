@@ -284,6 +284,11 @@ impl Ran {
         stderr
     }
 
+    /// Whether it ended with this exit code.
+    pub(crate) fn is(&self, code: i32) -> bool {
+        self.0.status.code() == Some(code)
+    }
+
     pub(crate) fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.0.stdout).into_owned()
     }

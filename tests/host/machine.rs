@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::programs;
+
+cases![a_debian_13_boots_with_systemd_257_or_newer];
+
 const PACKAGES: &str =
     "systemd,systemd-sysv,libnss-systemd,dbus,udev,nftables,iproute2,kmod,procps,acl";
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
@@ -102,26 +106,12 @@ impl Machine {
     }
 
     /// Writes a file of the machine, through its own mounts, with its directories.
-    #[expect(dead_code, reason = "the cases of the nkudo binary need it")]
     pub(crate) fn write(&self, path: &str, bytes: impl AsRef<[u8]>, mode: u32) {
         write_file(&self.inside(path), bytes.as_ref(), mode);
     }
 
-    /// Puts a program of this host into the machine's /usr/local/bin.
-    pub(crate) fn install(&self, binary: &Path) {
-        let name = binary
-            .file_name()
-            .and_then(OsStr::to_str)
-            .expect("a program has a name");
-        let bytes = fs::read(binary).unwrap_or_else(|e| panic!("{}: {e}", binary.display()));
-        write_file(
-            &self.inside(&format!("/usr/local/bin/{name}")),
-            &bytes,
-            0o755,
-        );
-    }
-
-    fn inside(&self, path: &str) -> PathBuf {
+    /// The path of a file of the machine, from here.
+    pub(crate) fn inside(&self, path: &str) -> PathBuf {
         assert!(path.starts_with('/'), "{path} is not absolute");
         PathBuf::from(format!("/proc/{}/root{path}", self.nspawn.leader))
     }
@@ -241,7 +231,8 @@ impl Mounts {
             fs::create_dir(directory.join(name)).unwrap();
         }
         let options = format!(
-            "lowerdir={},upperdir={1}/up,workdir={1}/work",
+            "lowerdir={}:{},upperdir={2}/up,workdir={2}/work",
+            programs::layer().display(),
             base.display(),
             directory.display()
         );
@@ -323,4 +314,21 @@ fn must(command: &mut Command) {
         "{command:?}: {}\n{stderr}",
         output.status
     );
+}
+
+fn a_debian_13_boots_with_systemd_257_or_newer() {
+    let machine = Machine::boot(Networkd::On);
+    let version = machine.ok(&["systemctl", "--version"]);
+    let number = version
+        .split_whitespace()
+        .nth(1)
+        .and_then(|n| n.parse::<u32>().ok());
+    assert!(number.is_some_and(|n| n >= 257), "{version}");
+    machine.ok(&["systemctl", "is-active", "systemd-networkd.service"]);
+    machine.ok(&["cloud-hypervisor", "--version"]);
+    machine.ok(&["nkudo", "--version"]);
+    drop(machine);
+    let machine = Machine::boot(Networkd::Off);
+    let state = machine.run(&["systemctl", "is-active", "systemd-networkd.service"]);
+    assert!(!state.status.success(), "networkd runs though it is off");
 }

@@ -76,7 +76,19 @@ impl Machine {
 
     /// Runs a command in the machine.
     pub(crate) fn run<S: AsRef<OsStr>>(&self, argv: &[S]) -> Output {
-        Command::new("nsenter")
+        self.command(argv).output().expect("nsenter starts")
+    }
+
+    /// Begins a command, with its output to be read when it has ended.
+    pub(crate) fn spawn<S: AsRef<OsStr>>(&self, argv: &[S]) -> Child {
+        let mut command = self.command(argv);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("nsenter starts")
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, argv: &[S]) -> Command {
+        let mut command = Command::new("nsenter");
+        command
             .args(["-t", &self.nspawn.leader.to_string()])
             .args(["-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--"])
             .args(argv)
@@ -86,9 +98,8 @@ impl Machine {
                 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             )
             .env("LANG", "C.UTF-8")
-            .stdin(Stdio::null())
-            .output()
-            .expect("nsenter starts")
+            .stdin(Stdio::null());
+        command
     }
 
     /// Runs a command that must succeed, and returns what it printed.

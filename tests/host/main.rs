@@ -21,9 +21,15 @@ macro_rules! cases {
 mod guest;
 mod hello;
 mod host;
+mod interruption;
+mod life;
 mod machine;
+mod network;
 mod programs;
+mod refusals;
+mod sandbox;
 mod stand_in;
+mod switching;
 mod until;
 mod vmm;
 mod vmms;
@@ -63,10 +69,16 @@ fn main() -> std::process::ExitCode {
             eprintln!("host: the cases that need a machine are ignored: {reason}");
         }
     }
-    let themes: [(Needs, &[Case]); 3] = [
+    let themes: [(Needs, &[Case]); 9] = [
         (Needs::Nothing, vmms::CASES),
         (Needs::Machine, machine::CASES),
         (Needs::Machine, hello::CASES),
+        (Needs::Machine, switching::CASES),
+        (Needs::Machine, life::CASES),
+        (Needs::Machine, network::CASES),
+        (Needs::Machine, sandbox::CASES),
+        (Needs::Machine, refusals::CASES),
+        (Needs::Machine, interruption::CASES),
     ];
     let trials = themes
         .into_iter()

@@ -1,0 +1,189 @@
+//! Bridges, their addresses, and the TAPs in them.
+
+use super::guest::Then;
+use super::host::{Host, LAN, vm, vm_alone};
+use super::machine::Networkd;
+use super::until::until;
+
+cases![
+    another_address_reaches_the_bridge_and_restarts_nothing,
+    another_network_moves_the_tap_while_the_vm_runs,
+    what_was_done_by_hand_is_mended,
+    several_nics_have_a_tap_each_in_their_bridges,
+    a_catch_all_of_the_administrators_does_not_get_the_taps,
+    frames_pass_between_two_vms_and_the_host,
+];
+
+fn addresses(host: &Host, name: &str) -> Vec<String> {
+    let link = host
+        .link(name)
+        .unwrap_or_else(|| panic!("there is no {name}"));
+    let addresses = link["addr_info"].as_array().unwrap().iter();
+    addresses
+        .filter(|one| one["scope"] == "global")
+        .map(|one| format!("{}/{}", one["local"].as_str().unwrap(), one["prefixlen"]))
+        .collect()
+}
+
+#[track_caller]
+fn has_addresses(host: &Host, name: &str, wanted: &[&str]) {
+    until(&format!("{name} has {wanted:?}"), || {
+        let addresses = addresses(host, name);
+        if addresses == wanted {
+            Ok(())
+        } else {
+            Err(format!("{addresses:?}"))
+        }
+    });
+}
+
+fn another_address_reaches_the_bridge_and_restarts_nothing() {
+    for networkd in [Networkd::On, Networkd::Off] {
+        let host = Host::boot(networkd);
+        host.guest("web", Then::PowerOffWhenAsked);
+        let web = vm("web", "");
+        host.switch_to(&[LAN, &web].concat()).done();
+        let pid = host.main_pid("web");
+        let other = "[network.lan]\naddress = [\"10.1.2.1/24\", \"fd00:100::1/64\"]\n";
+        host.switch_to(&[other, &web].concat()).done();
+        has_addresses(&host, "nk-lan", &["10.1.2.1/24", "fd00:100::1/64"]);
+        assert_eq!(host.main_pid("web"), pid);
+        host.nkudo(&["switch"]).done().says("nothing to do");
+    }
+}
+
+fn another_network_moves_the_tap_while_the_vm_runs() {
+    for networkd in [Networkd::On, Networkd::Off] {
+        let host = Host::boot(networkd);
+        host.guest("web", Then::PowerOffWhenAsked);
+        let both = [LAN, "[network.dmz]\n"].concat();
+        host.switch_to(&[&both, vm("web", "").as_str()].concat())
+            .done();
+        host.tap_is_in("web", "nk-lan");
+        let pid = host.main_pid("web");
+        let moved = vm("web", "").replace("network = \"lan\"", "network = \"dmz\"");
+        host.switch_to(&[&both, moved.as_str()].concat()).done();
+        host.tap_is_in("web", "nk-dmz");
+        assert_eq!(host.main_pid("web"), pid);
+        // After a crash restart the TAP is where it was, for PID 1 kept it.
+        host.machine.ok(&["kill", "-KILL", &pid.to_string()]);
+        host.active_again("web", pid);
+        host.tap_is_in("web", "nk-dmz");
+        host.nkudo(&["switch"]).done().says("nothing to do");
+    }
+}
+
+fn what_was_done_by_hand_is_mended() {
+    for networkd in [Networkd::On, Networkd::Off] {
+        let host = Host::boot(networkd);
+        host.guest("web", Then::PowerOffWhenAsked);
+        host.switch_to(&[LAN, &vm("web", "")].concat()).done();
+        let pid = host.main_pid("web");
+        for damage in [
+            "ip link set nkt-web-0 nomaster",
+            "ip link set nk-lan down",
+            "ip addr del 192.168.100.1/24 dev nk-lan",
+            "ip addr add 10.66.66.1/24 dev nk-lan",
+            "ip link delete nk-lan",
+        ] {
+            host.machine.ok(&damage.split(' ').collect::<Vec<_>>());
+            host.nkudo(&["switch"]).done().does_not_say("nothing to do");
+            host.tap_is_in("web", "nk-lan");
+            has_addresses(&host, "nk-lan", &["192.168.100.1/24"]);
+            host.nkudo(&["switch"]).done().says("nothing to do");
+        }
+        assert_eq!(host.main_pid("web"), pid);
+    }
+}
+
+fn several_nics_have_a_tap_each_in_their_bridges() {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", Then::PowerOffWhenAsked);
+    let nic = |network: &str| format!("[[vm.web.nic]]\nnetwork = \"{network}\"\n");
+    let config = [
+        LAN.to_owned(),
+        "[network.dmz]\n".to_owned(),
+        vm_alone("web", ""),
+        nic("lan"),
+        nic("dmz"),
+        nic("lan"),
+    ];
+    host.switch_to(&config.concat()).done();
+    for (tap, bridge) in [
+        ("nkt-web-0", "nk-lan"),
+        ("nkt-web-1", "nk-dmz"),
+        ("nkt-web-2", "nk-lan"),
+    ] {
+        let link = host
+            .link(tap)
+            .unwrap_or_else(|| panic!("there is no {tap}"));
+        assert_eq!(link["master"], bridge, "{link}");
+    }
+    host.switch_to("").done();
+    assert_eq!(host.traces(), Vec::<String>::new());
+}
+
+fn a_catch_all_of_the_administrators_does_not_get_the_taps() {
+    let host = Host::boot(Networkd::On);
+    let catch_all = "[Match]\nType=ether bridge\n[Network]\nDHCP=yes\n";
+    host.machine
+        .write("/etc/systemd/network/10-all.network", catch_all, 0o644);
+    host.machine.ok(&["networkctl", "reload"]);
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.switch_to(&[LAN, &vm("web", "")].concat()).done();
+    host.tap_is_in("web", "nk-lan");
+    let list = host
+        .machine
+        .ok(&["networkctl", "list", "--no-legend", "--no-pager"]);
+    let tap = list.lines().find(|line| line.contains("nkt-web-0"));
+    assert!(tap.is_some_and(|tap| tap.contains("unmanaged")), "{list}");
+}
+
+/// Without a guest that speaks IP: the bridge forwards, and does not filter what comes from a TAP.
+fn frames_pass_between_two_vms_and_the_host() {
+    let host = Host::boot(Networkd::Off);
+    for id in ["web", "db"] {
+        host.guest(id, Then::PowerOffWhenAsked);
+    }
+    host.switch_to(&[LAN, &vm("web", ""), &vm("db", "")].concat())
+        .done();
+    for id in ["web", "db"] {
+        host.tap_is_in(id, "nk-lan");
+        until("the port forwards", || {
+            let argv = [
+                "bridge",
+                "-j",
+                "link",
+                "show",
+                "dev",
+                &format!("nkt-{id}-0"),
+            ];
+            let port = host.machine.ok(&argv);
+            if port.contains("\"state\":\"forwarding\"") {
+                Ok(())
+            } else {
+                Err(port)
+            }
+        });
+    }
+    // What the host sends to everybody leaves by both TAPs.
+    let sent = |id: &str| -> u64 {
+        let path = format!("/sys/class/net/nkt-{id}-0/statistics/tx_packets");
+        host.machine.ok(&["cat", &path]).trim().parse().unwrap()
+    };
+    let dropped = |id: &str| -> u64 {
+        let path = format!("/sys/class/net/nkt-{id}-0/statistics/tx_dropped");
+        host.machine.ok(&["cat", &path]).trim().parse().unwrap()
+    };
+    let before: Vec<u64> = ["web", "db"].map(|id| sent(id) + dropped(id)).to_vec();
+    // An ARP request for nobody's address.
+    let _ = host.machine.run(&["sh", "-c", "echo > /dev/udp/192.168.100.77/9 2>/dev/null || bash -c 'echo > /dev/udp/192.168.100.77/9'"]);
+    until("both TAPs have carried the request", || {
+        let now: Vec<u64> = ["web", "db"].map(|id| sent(id) + dropped(id)).to_vec();
+        if now.iter().zip(&before).all(|(now, before)| now > before) {
+            Ok(())
+        } else {
+            Err(format!("{before:?}, then {now:?}"))
+        }
+    });
+}

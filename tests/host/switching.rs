@@ -1,0 +1,332 @@
+//! Switches from one configuration to the next.
+
+use super::guest::Then;
+use super::host::{Host, LAN, unit, vm, vm_alone};
+use super::machine::Networkd;
+use super::until::until;
+
+cases![
+    a_second_switch_plans_nothing_and_touches_nothing,
+    a_changed_vm_restarts_alone_and_the_reason_is_said,
+    a_removal_leaves_nothing_with_networkd,
+    a_removal_leaves_nothing_without_networkd,
+    what_is_not_nkudos_survives_everything,
+    a_vm_that_cannot_start_holds_up_no_other_and_is_named,
+    a_vm_that_failed_is_started_by_the_next_switch,
+    a_deferred_change_waits_for_the_restart,
+    a_stopped_vm_is_left_alone_until_it_is_started,
+    a_switch_refuses_a_file_that_was_not_rendered,
+    an_older_generation_can_be_switched_to,
+    twenty_vms_start_and_stop_at_once,
+];
+
+fn a_second_switch_plans_nothing_and_touches_nothing() {
+    for networkd in [Networkd::On, Networkd::Off] {
+        let host = Host::boot(networkd);
+        host.guest("web", Then::PowerOffWhenAsked);
+        host.switch_to(&[LAN, &vm("web", "")].concat()).done();
+        host.tap_is_in("web", "nk-lan");
+        let before = host.snapshot();
+        for command in [["diff"].as_slice(), &["switch", "--dry-run"]] {
+            let plan = host.nkudo(command).done().says("nothing to do");
+            assert_eq!(plan.stdout, "", "{plan}");
+        }
+        assert_eq!(host.snapshot(), before);
+        host.nkudo(&["switch"]).done().says("nothing to do");
+        // The link `current` is written again, and all else is as it was.
+        let without_current = |snapshot: String| -> Vec<String> {
+            let lines = snapshot.lines().map(str::to_owned);
+            lines
+                .filter(|line| {
+                    !line.contains("/var/lib/nkudo/current")
+                        && !line.contains("/run/nkudo/state-dir")
+                })
+                .collect()
+        };
+        assert_eq!(without_current(host.snapshot()), without_current(before));
+    }
+}
+
+fn a_changed_vm_restarts_alone_and_the_reason_is_said() {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.guest("db", Then::PowerOffWhenAsked);
+    let both = |memory: &str| {
+        [
+            LAN,
+            &vm("web", &format!("memory = \"{memory}\"")),
+            &vm("db", ""),
+        ]
+        .concat()
+    };
+    host.switch_to(&both("64M")).done();
+    let (web, db) = (host.main_pid("web"), host.main_pid("db"));
+    host.configure(&both("128M"));
+    let plan = host.nkudo(&["diff"]).done();
+    assert_eq!(
+        plan.stdout,
+        "VM web: restart: it changed\n    memory.size: 64M → 128M\n"
+    );
+    host.nkudo(&["render"]).done();
+    host.nkudo(&["switch"])
+        .done()
+        .says("VM web: restart: it changed")
+        .says("memory.size: 64M → 128M")
+        .does_not_say("VM db");
+    assert_ne!(host.main_pid("web"), web);
+    assert_eq!(host.main_pid("db"), db);
+    let argv = host
+        .machine
+        .ok(&["cat", &format!("/proc/{}/cmdline", host.main_pid("web"))]);
+    assert!(argv.contains("size=128M"), "{argv}");
+    host.tap_is_in("web", "nk-lan");
+}
+
+fn a_removal_leaves_nothing_with_networkd() {
+    removal(Networkd::On);
+}
+
+fn a_removal_leaves_nothing_without_networkd() {
+    removal(Networkd::Off);
+}
+
+fn removal(networkd: Networkd) {
+    let host = Host::boot(networkd);
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.guest("db", Then::PowerOffWhenAsked);
+    host.guest("held", Then::PowerOffWhenAsked);
+    let db = [LAN, &vm("db", "")].concat();
+    host.switch_to(&[&db, vm("web", "").as_str(), &vm_alone("held", "")].concat())
+        .done();
+    host.nkudo(&["stop", "held"]).done();
+    let pid = host.main_pid("db");
+    host.switch_to(&db)
+        .done()
+        .says("VM web: stop: it is not declared any more");
+    host.is_gone("web");
+    assert_eq!(host.main_pid("db"), pid);
+    let left: Vec<String> = host.traces();
+    let left: Vec<&String> = left
+        .iter()
+        .filter(|t| t.contains("web") || t.contains("held"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    host.switch_to("").done().says("bridge nk-lan: remove");
+    assert_eq!(host.traces(), Vec::<String>::new());
+    host.no_nkudo_runs();
+}
+
+fn what_is_not_nkudos_survives_everything() {
+    let host = Host::boot(Networkd::Off);
+    // A bridge with a port, a persistent TAP, a dummy: with names as near to nkudo's as can be.
+    for command in [
+        "ip link add nk type dummy",
+        "ip link add br-other type bridge",
+        "ip link add dummy0 type dummy",
+        "ip link set dummy0 master br-other up",
+        "ip addr add 10.9.8.7/24 dev br-other",
+        "ip tuntap add tap0 mode tap",
+        "ip link add nk-other type bridge",
+        "ip link set tap0 master nk-other",
+    ] {
+        host.machine.ok(&command.split(' ').collect::<Vec<_>>());
+    }
+    let foreign = || -> Vec<String> {
+        let links = host.links();
+        let foreign = links.iter().filter(|link| {
+            let name = link["ifname"].as_str().unwrap();
+            !name.starts_with("nkt-") && name != "nk-lan"
+        });
+        foreign.map(ToString::to_string).collect()
+    };
+    let before = foreign();
+    assert!(before.len() >= 6, "{before:?}");
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.switch_to(&[LAN, &vm("web", "")].concat()).done();
+    assert_eq!(foreign(), before);
+    host.switch_to(&[LAN, &vm("web", "memory = \"128M\"")].concat())
+        .done();
+    assert_eq!(foreign(), before);
+    host.switch_to("").done();
+    assert_eq!(foreign(), before);
+    // A port of somebody else's in nkudo's bridge keeps that.
+    host.switch_to(LAN).done();
+    host.machine
+        .ok(&["ip", "link", "set", "nk", "master", "nk-lan"]);
+    host.switch_to("")
+        .done()
+        .says("keep, though no network has it any more");
+    assert_eq!(host.link("nk").unwrap()["master"], "nk-lan");
+}
+
+fn a_vm_that_cannot_start_holds_up_no_other_and_is_named() {
+    let host = Host::boot(Networkd::On);
+    host.guest("good", Then::PowerOffWhenAsked);
+    // /srv/guests/bad is not there.
+    let ran = host
+        .switch_to(&[LAN, &vm("bad", ""), &vm("good", "")].concat())
+        .ended(4)
+        .says("VM bad: ")
+        .says("Cannot open kernel file")
+        .says("No such file or directory")
+        .says("journalctl -u nkudo-vm@bad.service");
+    assert!(!ran.stderr.contains("error: VM good"), "{ran}");
+    assert_eq!(host.property("good", "ActiveState"), "active");
+    host.tap_is_in("good", "nk-lan");
+    host.printed("good", 1);
+    assert_eq!(
+        host.machine.ok(&["readlink", "/var/lib/nkudo/current"]),
+        "generations/1\n"
+    );
+}
+
+fn a_vm_that_failed_is_started_by_the_next_switch() {
+    let host = Host::boot(Networkd::On);
+    let config = [LAN, &vm("web", "restart = \"no\"")].concat();
+    host.switch_to(&config).ended(4);
+    assert_eq!(host.property("web", "ActiveState"), "failed");
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.nkudo(&["switch"])
+        .done()
+        .says("VM web: start: its unit failed");
+    assert_eq!(host.property("web", "ActiveState"), "active");
+    host.tap_is_in("web", "nk-lan");
+}
+
+fn a_deferred_change_waits_for_the_restart() {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", Then::PowerOffWhenAsked);
+    let config = |memory: &str| {
+        let more = format!("on-change = \"defer\"\nmemory = \"{memory}\"");
+        [LAN, &vm("web", &more)].concat()
+    };
+    host.switch_to(&config("64M")).done();
+    let pid = host.main_pid("web");
+    host.switch_to(&config("96M"))
+        .done()
+        .says("pending until it is restarted");
+    assert_eq!(host.main_pid("web"), pid);
+    let status = host.nkudo(&["status", "web"]).done();
+    assert!(status.stdout.contains("memory.size: 64M → 96M"), "{status}");
+    host.nkudo(&["restart", "web"]).done();
+    let argv = host
+        .machine
+        .ok(&["cat", &format!("/proc/{}/cmdline", host.main_pid("web"))]);
+    assert!(argv.contains("size=96M"), "{argv}");
+}
+
+fn a_stopped_vm_is_left_alone_until_it_is_started() {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.guest("db", Then::PowerOffWhenAsked);
+    host.switch_to(&[LAN, &vm("web", ""), &vm("db", "")].concat())
+        .done();
+    host.nkudo(&["stop", "web"]).done();
+    host.is_gone("web");
+    host.nkudo(&["switch"]).done();
+    host.is_gone("web");
+    // Also while it changes.
+    host.switch_to(&[LAN, &vm("web", "memory = \"128M\""), &vm("db", "")].concat())
+        .done();
+    host.is_gone("web");
+    host.nkudo(&["start", "web"]).done();
+    assert_eq!(host.property("web", "ActiveState"), "active");
+    host.tap_is_in("web", "nk-lan");
+    host.nkudo(&["switch"]).done().says("nothing to do");
+    // systemd's own stop holds nothing: the next switch makes the host be as declared.
+    host.machine.ok(&["systemctl", "stop", &unit("web")]);
+    host.is_gone("web");
+    host.nkudo(&["switch"])
+        .done()
+        .says("VM web: start: it does not run");
+    assert_eq!(host.property("web", "ActiveState"), "active");
+}
+
+fn a_switch_refuses_a_file_that_was_not_rendered() {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.switch_to(&[LAN, &vm("web", "")].concat()).done();
+    let pid = host.main_pid("web");
+    host.configure(&[LAN, &vm("web", "memory = \"128M\"")].concat());
+    let before = host.snapshot();
+    host.nkudo(&["switch"])
+        .ended(1)
+        .says("/etc/nkudo/nkudo.toml")
+        .says("nkudo render");
+    assert_eq!(host.snapshot(), before);
+    // The same for a file beside it that was not there.
+    host.configure(&[LAN, &vm("web", "")].concat());
+    host.machine
+        .write("/etc/nkudo/nkudo.d/more.toml", "[network.more]\n", 0o644);
+    host.nkudo(&["switch"])
+        .ended(1)
+        .says("/etc/nkudo/nkudo.d/more.toml")
+        .says("nkudo render");
+    host.nkudo(&["switch", "1"]).done();
+    assert_eq!(host.main_pid("web"), pid);
+}
+
+fn an_older_generation_can_be_switched_to() {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.guest("db", Then::PowerOffWhenAsked);
+    host.switch_to(&[LAN, &vm("web", "")].concat()).done();
+    host.switch_to(&[LAN, &vm("db", "")].concat()).done();
+    host.is_gone("web");
+    host.nkudo(&["switch", "1"]).done();
+    host.is_gone("db");
+    assert_eq!(host.property("web", "ActiveState"), "active");
+    assert_eq!(
+        host.machine.ok(&["readlink", "/var/lib/nkudo/current"]),
+        "generations/1\n"
+    );
+    host.nkudo(&["switch", "3"])
+        .ended(1)
+        .says("no generation 3");
+}
+
+fn twenty_vms_start_and_stop_at_once() {
+    let host = Host::boot(Networkd::On);
+    let ids: Vec<String> = (0..20).map(|number| format!("vm{number}")).collect();
+    let mut config = LAN.to_owned();
+    for id in &ids {
+        host.guest(id, Then::PowerOffWhenAsked);
+        config.push_str(&vm(id, ""));
+    }
+    host.switch_to(&config).done();
+    let units = [
+        "systemctl",
+        "list-units",
+        "--plain",
+        "--no-legend",
+        "--state=active",
+        "nkudo-vm@*",
+    ];
+    assert_eq!(host.machine.ok(&units).lines().count(), 20);
+    for id in &ids {
+        host.tap_is_in(id, "nk-lan");
+    }
+    until("every guest has printed its line", || {
+        let argv = [
+            "journalctl",
+            "-q",
+            "--no-pager",
+            "-o",
+            "cat",
+            "-u",
+            "nkudo-vm@*",
+        ];
+        let journal = host.machine.ok(&argv);
+        let lines = journal
+            .lines()
+            .filter(|line| line.starts_with("hello from vm"))
+            .count();
+        if lines == 20 {
+            Ok(())
+        } else {
+            Err(format!("{lines} lines"))
+        }
+    });
+    host.switch_to("").done();
+    assert_eq!(host.traces(), Vec::<String>::new());
+}

@@ -186,7 +186,12 @@ impl Host {
         until(&format!("the unit of {id} is gone"), || {
             match self.property(id, "LoadState").as_str() {
                 "not-found" => Ok(()),
-                other => Err(format!("{other}, {}", self.property(id, "ActiveState"))),
+                other => Err(format!(
+                    "{other}, {}, {}\n{}",
+                    self.property(id, "ActiveState"),
+                    self.property(id, "Result"),
+                    self.journal(id)
+                )),
             }
         });
         let tap = self.link(&format!("nkt-{id}-0"));
@@ -242,7 +247,7 @@ impl Host {
     /// All of the host that nkudo could change, as text: to compare before and after.
     #[track_caller]
     pub(crate) fn snapshot(&self) -> String {
-        let links: Vec<String> = self.links().iter().map(Value::to_string).collect();
+        let links: Vec<String> = self.links().into_iter().map(settled).collect();
         let units = self.machine.ok(&[
             "systemctl",
             "show",
@@ -279,6 +284,36 @@ impl Host {
             }
         });
     }
+}
+
+/// A link without what changes by itself: timers, and addresses that are still being tried.
+fn settled(mut link: Value) -> String {
+    if let Some(data) = link
+        .pointer_mut("/linkinfo/info_data")
+        .and_then(Value::as_object_mut)
+    {
+        data.retain(|key, _| !key.ends_with("_timer"));
+    }
+    if let Some(data) = link
+        .pointer_mut("/linkinfo/info_slave_data")
+        .and_then(Value::as_object_mut)
+    {
+        data.retain(|key, _| !key.ends_with("_timer"));
+    }
+    for address in link["addr_info"].as_array_mut().into_iter().flatten() {
+        if let Some(address) = address.as_object_mut() {
+            address.remove("tentative");
+        }
+    }
+    link.to_string()
+}
+
+/// Checks that two snapshots are the same.
+#[track_caller]
+pub(crate) fn same(before: &str, after: &str, told: &dyn fmt::Display) {
+    let diff = similar::TextDiff::from_lines(before, after);
+    let changes = diff.unified_diff().context_radius(0).to_string();
+    assert!(changes.is_empty(), "the host changed: {told}\n{changes}");
 }
 
 impl Ran {

@@ -86,6 +86,18 @@ impl Machine {
         command.spawn().expect("nsenter starts")
     }
 
+    /// A shell in the machine, on this terminal, until it ends.
+    pub(crate) fn enter(&self) {
+        let mut shell = self.command(&["bash", "-l"]);
+        let term = std::env::var_os("TERM").unwrap_or_else(|| "linux".into());
+        let ended = shell
+            .stdin(Stdio::inherit())
+            .env("TERM", term)
+            .env("HOME", "/root")
+            .status();
+        ended.expect("nsenter starts");
+    }
+
     fn command<S: AsRef<OsStr>>(&self, argv: &[S]) -> Command {
         let mut command = Command::new("nsenter");
         command

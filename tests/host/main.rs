@@ -1,6 +1,7 @@
 //! The host tier: cases that need root and a real systemd as PID 1, with a real VMM where there is one.
 //!
 //! `cargo test --test host` as root. Without what they need, the cases are ignored and say why.
+//! `-- --try` shows the example to people instead: see `make try`.
 //! `NKUDO_TEST_VMM=stand-in` runs them on the stand-in VMM where there is a real one too.
 #![expect(clippy::unwrap_used, reason = "a case fails by panicking")]
 #![expect(
@@ -30,6 +31,7 @@ mod refusals;
 mod sandbox;
 mod stand_in;
 mod switching;
+mod try_out;
 mod until;
 mod vmm;
 mod vmms;
@@ -59,10 +61,22 @@ fn main() -> std::process::ExitCode {
     if is_named(stand_in::NAME) {
         return stand_in::main().into();
     }
+    let missing = missing();
+    if std::env::args().skip(1).eq(["--try"]) {
+        if let Some(reason) = missing {
+            eprintln!(
+                "No machine can be booted here: {}.",
+                reason.replace("they need", "it needs")
+            );
+            return std::process::ExitCode::FAILURE;
+        }
+        let exit = try_out::run();
+        programs::remove();
+        return exit;
+    }
     let mut arguments = Arguments::from_args();
     // A machine is a whole booted system: a few at a time.
     arguments.test_threads = arguments.test_threads.or(Some(2));
-    let missing = missing();
     if !arguments.list {
         eprintln!("host: the VMM is {}", Vmm::chosen());
         if let Some(reason) = &missing {

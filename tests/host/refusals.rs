@@ -1,7 +1,7 @@
 //! What stands in the way is said before the first effect, and then nothing has changed.
 
 use super::guest::Then;
-use super::host::{Host, LAN, Ran, vm, vm_alone};
+use super::host::{Host, LAN, Ran, same, vm, vm_alone};
 use super::machine::Networkd;
 
 cases![
@@ -22,7 +22,7 @@ fn unchanged(host: &Host, command: &[&str]) -> Ran {
     let before = host.snapshot();
     let ran = host.nkudo(command);
     let after = host.snapshot();
-    assert_eq!(after, before, "{command:?} changed the host\n{ran}");
+    same(&before, &after, &ran);
     ran
 }
 
@@ -103,7 +103,7 @@ fn a_foreign_link_of_the_bridges_name_is_named() {
     for networkd in [Networkd::On, Networkd::Off] {
         let host = with_one_vm(networkd);
         host.machine
-            .ok(&["ip", "link", "add", "nk-lan", "type", "dummy"]);
+            .ok(&["ip", "tuntap", "add", "nk-lan", "mode", "tap"]);
         refuses(&host, "the link nk-lan is there already and is not nkudo's");
     }
 }
@@ -175,5 +175,5 @@ fn without_root_nothing_happens() {
         }
         Ran::of(&host.machine.run(&argv)).ended(1).says("error: ");
     }
-    assert_eq!(host.snapshot(), before);
+    same(&before, &host.snapshot(), &"without root");
 }

@@ -265,6 +265,7 @@ const OF_THE_RUN: &[&str] = &[
     "TimeoutClean",
     "UID",
     "UnitFile",
+    "WatchdogUSec",
     "DropInPaths",
     "FileDescriptorStore",
     "NFileDescriptorStore",
@@ -304,9 +305,23 @@ fn settings(host: &Host, unit: &str) -> BTreeMap<String, String> {
         }
         // Commands are followed by how they ran.
         let value = value.split(" ; start_time=").next().unwrap_or(value);
+        // The order of other units means nothing.
+        let of_units = [
+            "After",
+            "Before",
+            "Wants",
+            "WantsMountsFor",
+            "Requires",
+            "RequiresMountsFor",
+        ];
+        let mut words: Vec<&str> = value.split(' ').collect();
+        if of_units.contains(&key) {
+            words.sort_unstable();
+        }
+        let value = words.join(" ");
         // A key may come several times.
         let all = settings.entry(key.to_owned()).or_default();
-        all.push_str(value);
+        all.push_str(&value);
         all.push('\n');
     }
     settings

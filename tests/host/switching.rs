@@ -1,7 +1,7 @@
 //! Switches from one configuration to the next.
 
 use super::guest::Then;
-use super::host::{Host, LAN, unit, vm, vm_alone};
+use super::host::{Host, LAN, same, unit, vm, vm_alone};
 use super::machine::Networkd;
 use super::until::until;
 
@@ -31,19 +31,21 @@ fn a_second_switch_plans_nothing_and_touches_nothing() {
             let plan = host.nkudo(command).done().says("nothing to do");
             assert_eq!(plan.stdout, "", "{plan}");
         }
-        assert_eq!(host.snapshot(), before);
+        same(&before, &host.snapshot(), &"by asking");
         host.nkudo(&["switch"]).done().says("nothing to do");
         // The link `current` is written again, and all else is as it was.
-        let without_current = |snapshot: String| -> Vec<String> {
-            let lines = snapshot.lines().map(str::to_owned);
-            lines
-                .filter(|line| {
-                    !line.contains("/var/lib/nkudo/current")
-                        && !line.contains("/run/nkudo/state-dir")
-                })
-                .collect()
+        let without_current = |snapshot: String| -> String {
+            let written = ["/var/lib/nkudo/current ", "/run/nkudo/state-dir "];
+            let lines = snapshot.lines();
+            let lines = lines.filter(|line| !written.iter().any(|path| line.starts_with(path)));
+            lines.fold(String::new(), |text, line| {
+                text + line
+                    + "
+"
+            })
         };
-        assert_eq!(without_current(host.snapshot()), without_current(before));
+        let (before, after) = (without_current(before), without_current(host.snapshot()));
+        same(&before, &after, &"by a second switch");
     }
 }
 
@@ -118,14 +120,15 @@ fn removal(networkd: Networkd) {
 
 fn what_is_not_nkudos_survives_everything() {
     let host = Host::boot(Networkd::Off);
-    // A bridge with a port, a persistent TAP, a dummy: with names as near to nkudo's as can be.
+    // Bridges with ports and without, TAPs, a TUN: with names as near to nkudo's as can be.
     for command in [
-        "ip link add nk type dummy",
+        "ip tuntap add nk mode tap",
         "ip link add br-other type bridge",
-        "ip link add dummy0 type dummy",
-        "ip link set dummy0 master br-other up",
+        "ip tuntap add tap1 mode tap",
+        "ip link set tap1 master br-other up",
         "ip addr add 10.9.8.7/24 dev br-other",
         "ip tuntap add tap0 mode tap",
+        "ip tuntap add nk-tun mode tun",
         "ip link add nk-other type bridge",
         "ip link set tap0 master nk-other",
     ] {
@@ -253,7 +256,7 @@ fn a_switch_refuses_a_file_that_was_not_rendered() {
         .ended(1)
         .says("/etc/nkudo/nkudo.toml")
         .says("nkudo render");
-    assert_eq!(host.snapshot(), before);
+    same(&before, &host.snapshot(), &"by a refused switch");
     // The same for a file beside it that was not there.
     host.configure(&[LAN, &vm("web", "")].concat());
     host.machine

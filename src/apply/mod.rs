@@ -70,7 +70,13 @@ impl Apply<'_> {
                 .filter(|id| !outcome.vms.contains_key(*id))
                 .cloned()
                 .collect();
-            self.wave(&wave, Verb::Start, &mut outcome.vms).await;
+            let (waiting, starting): (Vec<VmId>, Vec<VmId>) = wave.into_iter().partition(|id| {
+                plan.vms
+                    .get(id)
+                    .is_some_and(|step| step.action == Action::Wait)
+            });
+            self.wave(&starting, Verb::Start, &mut outcome.vms).await;
+            self.wave(&waiting, Verb::Wait, &mut outcome.vms).await;
         }
         for (id, step) in &plan.vms {
             let done = if step.takes_effect() {
@@ -99,6 +105,7 @@ impl Apply<'_> {
             let done = match verb {
                 Verb::Stop => self.stop(id).await,
                 Verb::Start => self.start(id).await,
+                Verb::Wait => self.wait(id).await,
             };
             (id.clone(), done)
         });
@@ -115,4 +122,5 @@ impl Apply<'_> {
 enum Verb {
     Start,
     Stop,
+    Wait,
 }

@@ -1,5 +1,6 @@
 //! Starting and stopping one VM.
 
+use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -7,6 +8,7 @@ use anyhow::{Context as _, anyhow, bail};
 use super::{Apply, Failure, run_files};
 use crate::booted::{Booted, FormatVersion};
 use crate::host::{Vm, VmId};
+use crate::link::LinkError;
 use crate::systemd::{ExtraFd, JobResult, transient_properties};
 use crate::unit::vm_unit_name;
 
@@ -19,7 +21,13 @@ impl Apply<'_> {
     pub(super) async fn start(&self, id: &VmId) -> Result<(), Failure> {
         let since = now();
         let begun = std::time::Instant::now();
-        match self.start_unit(id).await {
+        let mut started = self.start_unit(id).await;
+        // What a killed nkudo had sent to systemd may arrive only now: that unit is stopped, and the
+        // start tried once more.
+        if started.as_ref().is_err_and(is_taken) {
+            started = self.start_unit(id).await;
+        }
+        match started {
             Ok(()) => {
                 let took = begun.elapsed().as_secs_f32();
                 tracing::info!(nkudo_vm = %id, "started {id} in {took:.2} s");
@@ -67,11 +75,37 @@ impl Apply<'_> {
             .with_context(|| format!("systemd does not take the unit {}", unit.name))?;
         // PID 1 has copies of the TAPs now; one kept here would keep them alive after a stop.
         drop(properties);
-        let deadline = vm.start_timeout.duration() + SLACK;
-        match self.jobs.wait(&job, deadline).await? {
+        match self.jobs.wait(&job, self.deadline(id)).await? {
             JobResult::Done => Ok(()),
             JobResult::Other(result) => bail!("its start ended with `{result}`"),
         }
+    }
+
+    /// Waits until a VM that somebody else is starting has started.
+    pub(super) async fn wait(&self, id: &VmId) -> Result<(), Failure> {
+        let since = now();
+        self.join_start(id).await.map_err(|why| Failure {
+            why,
+            journal_since: Some(since),
+        })
+    }
+
+    async fn join_start(&self, id: &VmId) -> anyhow::Result<()> {
+        let unit = vm_unit_name(id);
+        // A start that is under way answers with its own job; one that is done by now with a job
+        // that is done at once.
+        let job = self.connections.manager.start_unit(&unit, "replace").await;
+        let job = job.with_context(|| format!("cannot follow the start of {unit}"))?;
+        match self.jobs.wait(&job, self.deadline(id)).await? {
+            JobResult::Done => Ok(()),
+            JobResult::Other(result) => bail!("its start ended with `{result}`"),
+        }
+    }
+
+    /// Longer than the unit gives a start.
+    fn deadline(&self, id: &VmId) -> Duration {
+        let vm = self.wanted.host.vms.get(id);
+        vm.map_or(SLACK, |vm| vm.start_timeout.duration() + SLACK)
     }
 
     pub(super) async fn stop(&self, id: &VmId) -> Result<(), Failure> {
@@ -162,6 +196,22 @@ impl Apply<'_> {
 
 /// Longer than any `stop-timeout` and its phases: what waits here is only for systemd to say.
 const LONGEST_STOP: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// Whether a start failed because the unit's name or its TAP's is taken.
+fn is_taken(err: &anyhow::Error) -> bool {
+    err.chain().any(|cause| {
+        let unit_exists = matches!(
+            cause.downcast_ref(),
+            Some(zbus::Error::MethodError(name, ..))
+                if name.as_str() == "org.freedesktop.systemd1.UnitExists"
+        );
+        let tap_busy = matches!(
+            cause.downcast_ref(),
+            Some(LinkError::Tap { source, .. }) if source.kind() == io::ErrorKind::ResourceBusy
+        );
+        unit_exists || tap_busy
+    })
+}
 
 fn is_no_such_unit(err: &zbus::Error) -> bool {
     matches!(err, zbus::Error::MethodError(name, ..)

@@ -1,9 +1,11 @@
 //! Plans for a generation, carries the plan out, and says how that went.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use super::{Exit, print, programs};
 use crate::apply::{Apply, Failure, Outcome};
@@ -18,6 +20,10 @@ use crate::unit::vm_unit_name;
 const LINES: &str = "12";
 /// Characters of such a line: what a guest prints has no end of its own.
 const WIDTH: usize = 300;
+
+/// How long what a killed nkudo had sent may be on its way to systemd: the TAP is there then, and
+/// the unit that it is for is not yet.
+const IN_FLIGHT: Duration = Duration::from_secs(2);
 
 /// What to do with the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,16 +40,23 @@ pub(super) async fn carry_out(
     mode: Mode,
 ) -> anyhow::Result<Exit> {
     let connections = Connections::open().await?;
-    let observed = look(&connections, &wanted).await?;
+    let mut observed = look(&connections, &wanted).await?;
     // The units are made by this nkudo, for the hypervisor that is there: an upgrade of either
     // since the generation was rendered restarts nothing, but what starts now starts with them.
     wanted.programs.nkudo = programs::nkudo()?;
     if let Hypervisor::Found(version) = observed.hypervisor {
         wanted.programs.hypervisor_version = version;
     }
-    let plan = match plan(&wanted, &observed, request) {
-        Ok(plan) => plan,
-        Err(obstacles) => return Ok(say_obstacles(&obstacles)),
+    let end = Instant::now() + IN_FLIGHT;
+    let plan = loop {
+        match plan(&wanted, &observed, request) {
+            Ok(plan) => break plan,
+            Err(obstacles) if only_taps(&obstacles) && Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                observed = look(&connections, &wanted).await?;
+            }
+            Err(obstacles) => return Ok(say_obstacles(&obstacles)),
+        }
     };
     match mode {
         Mode::Print => {
@@ -65,10 +78,20 @@ pub(super) async fn carry_out(
     };
     let mut outcome = apply.run(&plan).await;
     if outcome.host.is_empty() && !plan.start.is_empty() {
-        let after = look(&connections, &wanted).await?;
-        verify(&plan, &wanted, &after, &mut outcome);
+        match look(&connections, &wanted).await {
+            Ok(after) => verify(&plan, &wanted, &after, &mut outcome),
+            Err(err) => outcome
+                .host
+                .push(err.context("cannot verify what was done")),
+        }
     }
     report(&outcome).await
+}
+
+fn only_taps(obstacles: &[Obstacle]) -> bool {
+    obstacles
+        .iter()
+        .all(|obstacle| matches!(obstacle, Obstacle::ForeignTap { .. }))
 }
 
 async fn look(connections: &Connections, wanted: &Manifest) -> anyhow::Result<Observed> {

@@ -65,6 +65,11 @@ async fn unit(connection: &Connection, listing: UnitListing) -> zbus::Result<Opt
             Err(zbus::Error::MethodError(..)) => return Ok(None),
             Err(err) => return Err(err),
         };
+    // Asking for the properties of a unit that was unloaded since the listing loads it again, as
+    // one that is not found.
+    if !transient && file.is_empty() {
+        return Ok(None);
+    }
     Ok(Some(Unit {
         state,
         sub_state: listing.4,

@@ -43,7 +43,7 @@ pub struct Plan {
     pub vms: BTreeMap<VmId, VmStep>,
     /// What stops, in the order in which it does; the VMs of one wave at the same time.
     pub stop: Vec<Vec<VmId>>,
-    /// What starts, likewise.
+    /// What starts, or is starting already, likewise.
     pub start: Vec<Vec<VmId>>,
     pub bridges: BTreeMap<LinkName, BridgeStep>,
     /// TAPs of running VMs that belong into another bridge than they are in.
@@ -65,6 +65,8 @@ pub enum Action {
     Start,
     Stop,
     Restart,
+    /// It is starting as declared; the switch is done when that is.
+    Wait,
     /// It runs on, or stays stopped.
     Nothing,
     /// It runs on; what changed takes effect when it is restarted.
@@ -84,6 +86,8 @@ pub enum Reason {
     Failed(String),
     /// It failed, and waits for systemd's next try; how often that tried.
     Failing(u32),
+    /// It is in the middle of its start.
+    Starting,
     /// Somebody else is stopping it at this moment.
     BeingStopped,
     /// `nkudo stop` stopped it.

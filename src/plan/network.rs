@@ -77,7 +77,10 @@ fn is_link_local(address: &IpNet) -> bool {
 /// Puts the TAPs of VMs that run on into the bridges that they belong to.
 fn attach(plan: &mut Plan, host: &Host, observed: &Observed) {
     for (id, step) in &plan.vms {
-        let stays = matches!(step.action, Action::Nothing | Action::Pending);
+        let stays = matches!(
+            step.action,
+            Action::Nothing | Action::Pending | Action::Wait
+        );
         let (true, Some(vm), Some(_)) = (stays, host.vms.get(id), observed.units.get(id)) else {
             continue;
         };

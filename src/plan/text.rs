@@ -71,6 +71,7 @@ fn word(step: &VmStep) -> Option<String> {
         Action::Start => "start",
         Action::Stop => "stop",
         Action::Restart => "restart",
+        Action::Wait => "wait",
         Action::Pending => "pending until it is restarted",
         Action::Clean => "remove what it left behind",
         Action::Nothing if step.reasons.is_empty() => return None,
@@ -105,6 +106,7 @@ impl fmt::Display for Reason {
             Self::Failing(tries) => {
                 write!(f, "it failed and waits for a restart ({tries} so far)")
             }
+            Self::Starting => f.write_str("it is starting"),
             Self::BeingStopped => f.write_str("it is being stopped at this moment"),
             Self::Held => f.write_str("it is held (`nkudo stop`)"),
             Self::NotAutostarted => f.write_str("autostart is false"),

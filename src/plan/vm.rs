@@ -103,6 +103,9 @@ fn running(
         .iter()
         .find(|nic| !observed.links.contains_key(nic.tap.as_str()));
     let must_restart = match differences(unit, id, vm, wanted, observed) {
+        Differences::None if missing.is_none() && unit.state == UnitState::Activating => {
+            return (Action::Wait, vec![Reason::Starting]);
+        }
         Differences::None if missing.is_none() => return (Action::Nothing, vec![]),
         Differences::None => missing
             .map(|nic| Reason::TapGone(nic.tap.clone()))

@@ -10,7 +10,11 @@ use crate::observe::{Observed, Specification};
 /// What is to start, each VM in a later wave than those it comes after.
 pub(super) fn start(steps: &BTreeMap<VmId, VmStep>, wanted: &Manifest) -> Vec<Vec<VmId>> {
     let after = |id: &VmId| wanted.host.vms.get(id).map(|vm| &vm.after);
-    waves(steps, [Action::Start, Action::Restart], after)
+    waves(
+        steps,
+        &[Action::Start, Action::Restart, Action::Wait],
+        after,
+    )
 }
 
 /// What is to stop, each VM in an earlier wave than those it came after when it was booted.
@@ -19,14 +23,14 @@ pub(super) fn stop(steps: &BTreeMap<VmId, VmStep>, observed: &Observed) -> Vec<V
         Specification::Known(booted) => Some(&booted.vm.after),
         Specification::Absent | Specification::Unreadable => None,
     };
-    let mut waves = waves(steps, [Action::Stop, Action::Restart], after);
+    let mut waves = waves(steps, &[Action::Stop, Action::Restart], after);
     waves.reverse();
     waves
 }
 
 fn waves<'a>(
     steps: &BTreeMap<VmId, VmStep>,
-    actions: [Action; 2],
+    actions: &[Action],
     after: impl Fn(&VmId) -> Option<&'a BTreeSet<VmId>>,
 ) -> Vec<Vec<VmId>> {
     let mut left: BTreeSet<&VmId> = steps

@@ -57,7 +57,6 @@ pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation
         settings: Vec::new(),
     };
     unit.unit("Description", text(format!("Virtual machine {id}")));
-    unit.unit("Documentation", words(["man:nkudo(8)"]));
     // Stopped before the network goes away at shutdown.
     unit.unit("After", words(["network.target"]));
     unit.unit(

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::cgroup::Cgroup;
 use super::programs;
 
 cases![a_debian_13_boots_with_systemd_257_or_newer];
@@ -163,13 +164,17 @@ impl Machine {
 struct Nspawn {
     child: Child,
     leader: u32,
+    _cgroup: Cgroup,
 }
 
 impl Nspawn {
     fn start(root: &Path, console: &Path) -> Self {
         let log = fs::File::create(console).unwrap();
-        let mut command = Command::new("systemd-nspawn");
+        let cgroup = Cgroup::make();
+        let mut command = Command::new("sh");
         command
+            .args(["-c", "echo $$ >\"$0\" && exec systemd-nspawn \"$@\""])
+            .arg(cgroup.procs())
             .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
             .arg("-q")
             .arg("-D")
@@ -186,7 +191,11 @@ impl Nspawn {
             .process_group(0)
             .spawn()
             .expect("systemd-nspawn starts");
-        let mut nspawn = Self { child, leader: 0 };
+        let mut nspawn = Self {
+            child,
+            leader: 0,
+            _cgroup: cgroup,
+        };
         let end = Instant::now() + BOOT_LIMIT;
         while nspawn.leader == 0 {
             let ended = nspawn.child.try_wait().unwrap();

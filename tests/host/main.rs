@@ -19,6 +19,7 @@ macro_rules! cases {
     };
 }
 
+mod cgroup;
 mod guest;
 mod hello;
 mod host;

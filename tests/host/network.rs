@@ -65,6 +65,13 @@ fn another_network_moves_the_tap_while_the_vm_runs() {
         host.switch_to(&[&both, moved.as_str()].concat()).done();
         host.tap_is_in("web", "nk-dmz");
         assert_eq!(host.main_pid("web"), pid);
+        // The bridge's name and its address change below the VM too.
+        let renamed = both.replace("[network.dmz]\n", "[network.dmz]\nbridge = \"br9\"\n");
+        host.switch_to(&[&renamed, moved.as_str()].concat()).done();
+        host.tap_is_in("web", "br9");
+        assert!(host.link("nk-dmz").is_none());
+        assert_eq!(host.main_pid("web"), pid);
+        host.switch_to(&[&both, moved.as_str()].concat()).done();
         // After a crash restart the TAP is where it was, for PID 1 kept it.
         host.machine.ok(&["kill", "-KILL", &pid.to_string()]);
         host.active_again("web", pid);

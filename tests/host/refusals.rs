@@ -112,7 +112,15 @@ fn a_foreign_bridge_of_the_bridges_name_is_named() {
     let host = with_one_vm(Networkd::Off);
     host.machine
         .ok(&["ip", "link", "add", "nk-lan", "type", "bridge"]);
+    // Everything that stands in the way is said at once.
+    host.machine
+        .ok(&["ip", "tuntap", "add", "nkt-web-0", "mode", "tap"]);
     refuses(&host, "the link nk-lan is there already and is not nkudo's");
+    refuses(
+        &host,
+        "the link nkt-web-0 is there already and is not nkudo's",
+    );
+    host.machine.ok(&["ip", "link", "delete", "nkt-web-0"]);
     host.machine.ok(&["ip", "link", "delete", "nk-lan"]);
     host.nkudo(&["switch"]).done();
     host.tap_is_in("web", "nk-lan");
@@ -142,6 +150,11 @@ fn a_unit_file_of_the_vms_name_is_named() {
         host.machine.ok(&["rm", &file]);
         host.machine.ok(&["systemctl", "daemon-reload"]);
     }
+    host.machine
+        .ok(&["systemctl", "mask", "nkudo-vm@web.service"]);
+    refuses(&host, "systemctl unmask");
+    host.machine
+        .ok(&["systemctl", "unmask", "nkudo-vm@web.service"]);
     host.nkudo(&["switch"]).done();
     host.tap_is_in("web", "nk-lan");
 }

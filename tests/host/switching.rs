@@ -15,6 +15,8 @@ cases![
     a_vm_that_failed_is_started_by_the_next_switch,
     a_deferred_change_waits_for_the_restart,
     a_stopped_vm_is_left_alone_until_it_is_started,
+    start_and_restart_act_on_one_declared_vm,
+    a_vm_can_be_restarted_again_and_again,
     a_switch_refuses_a_file_that_was_not_rendered,
     an_older_generation_can_be_switched_to,
     twenty_vms_start_and_stop_at_once,
@@ -123,6 +125,7 @@ fn what_is_not_nkudos_survives_everything() {
     // Bridges with ports and without, TAPs, a TUN: with names as near to nkudo's as can be.
     for command in [
         "ip tuntap add nk mode tap",
+        "ip tuntap add nkt-other-0 mode tap",
         "ip link add br-other type bridge",
         "ip tuntap add tap1 mode tap",
         "ip link set tap1 master br-other up",
@@ -138,7 +141,7 @@ fn what_is_not_nkudos_survives_everything() {
         let links = host.links();
         let foreign = links.iter().filter(|link| {
             let name = link["ifname"].as_str().unwrap();
-            !name.starts_with("nkt-") && name != "nk-lan"
+            name != "nkt-web-0" && name != "nk-lan"
         });
         foreign.map(ToString::to_string).collect()
     };
@@ -177,6 +180,10 @@ fn a_vm_that_cannot_start_holds_up_no_other_and_is_named() {
     assert_eq!(host.property("good", "ActiveState"), "active");
     host.tap_is_in("good", "nk-lan");
     host.printed("good", 1);
+    // It is tried again, and the good one left alone.
+    let pid = host.main_pid("good");
+    host.nkudo(&["switch"]).ended(4).says("VM bad: ");
+    assert_eq!(host.main_pid("good"), pid);
     assert_eq!(
         host.machine.ok(&["readlink", "/var/lib/nkudo/current"]),
         "generations/1\n"
@@ -243,6 +250,48 @@ fn a_stopped_vm_is_left_alone_until_it_is_started() {
         .done()
         .says("VM web: start: it does not run");
     assert_eq!(host.property("web", "ActiveState"), "active");
+}
+
+fn start_and_restart_act_on_one_declared_vm() {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.guest("db", Then::PowerOffWhenAsked);
+    host.nkudo(&["start", "web"]).ended(1).says("nkudo switch");
+    let config = [LAN, &vm("web", "autostart = false"), &vm("db", "")].concat();
+    host.switch_to(&config).done();
+    host.is_gone("web");
+    let db = host.main_pid("db");
+    host.nkudo(&["start", "web"]).done();
+    host.tap_is_in("web", "nk-lan");
+    let web = host.main_pid("web");
+    host.nkudo(&["start", "web"]).done();
+    assert_eq!(host.main_pid("web"), web);
+    host.nkudo(&["restart", "web"]).done();
+    assert_ne!(host.main_pid("web"), web);
+    assert_eq!(host.main_pid("db"), db);
+    host.nkudo(&["stop", "db"]).done();
+    host.nkudo(&["stop", "db"]).done();
+    host.nkudo(&["restart", "db"]).done();
+    host.tap_is_in("db", "nk-lan");
+    for command in ["start", "restart"] {
+        host.nkudo(&[command, "other"])
+            .ended(1)
+            .says("has no VM other");
+    }
+    host.nkudo(&["start"]).ended(2);
+    host.nkudo(&["start", "No Id"]).ended(2);
+}
+
+/// Each start makes the TAP of the name anew, which PID 1 may not have closed yet.
+fn a_vm_can_be_restarted_again_and_again() {
+    let host = Host::boot(Networkd::Off);
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.switch_to(&[LAN, &vm("web", "")].concat()).done();
+    for _ in 0..15 {
+        host.nkudo(&["restart", "web"]).done();
+        assert_eq!(host.property("web", "ActiveState"), "active");
+    }
+    host.tap_is_in("web", "nk-lan");
 }
 
 fn a_switch_refuses_a_file_that_was_not_rendered() {

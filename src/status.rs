@@ -109,6 +109,7 @@ pub fn status(current: Current<'_>, newest: Option<u64>, observed: &Observed) ->
 
 fn vm(id: &VmId, current: Current<'_>, observed: &Observed) -> VmStatus {
     let unit = observed.units.get(id);
+    let facts = unit.and_then(|unit| unit.facts.as_ref());
     let wanted = current.and_then(|(_, manifest)| manifest.host.vms.get(id));
     let pending = match (
         unit,
@@ -134,17 +135,17 @@ fn vm(id: &VmId, current: Current<'_>, observed: &Observed) -> VmStatus {
         state: unit.map_or(State::Stopped, state),
         declared: wanted.is_some(),
         held: observed.held.contains(id),
-        main_pid: unit.map(|unit| unit.main_pid).filter(|pid| *pid != 0),
-        since: unit
-            .map(|unit| unit.active_since)
+        main_pid: facts.map(|facts| facts.main_pid).filter(|pid| *pid != 0),
+        since: facts
+            .map(|facts| facts.active_since)
             .filter(|since| *since != 0),
         generation: unit.and_then(|unit| unit.generation),
-        restarts: unit.map_or(0, |unit| unit.restarts),
+        restarts: facts.map_or(0, |facts| facts.restarts),
         pending,
-        result: unit
-            .filter(|unit| unit.result != "success")
-            .map(|unit| unit.result.clone()),
-        drop_ins: unit.map_or_else(Vec::new, |unit| unit.drop_ins.clone()),
+        result: facts
+            .filter(|facts| facts.result != "success")
+            .map(|facts| facts.result.clone()),
+        drop_ins: facts.map_or_else(Vec::new, |facts| facts.drop_ins.clone()),
     }
 }
 

@@ -26,7 +26,7 @@ use nkudo::hypervisor::Version;
 use nkudo::network::{self, Backend};
 use nkudo::observe::{
     Admin, Hypervisor, Link, LinkKind, Networkd, Observed, Remains, Specification, SystemdVersion,
-    Unit, UnitOrigin, UnitState,
+    Unit, UnitFacts, UnitOrigin, UnitState,
 };
 use nkudo::plan::{Request, plan};
 use nkudo::unit::Programs;
@@ -290,11 +290,7 @@ fn unit(before: &Manifest, id: &VmId) -> Unit {
         origin: UnitOrigin::Transient,
         digest: before.digests.get(id).cloned(),
         generation: Some(1),
-        main_pid: 1000,
-        result: "success".to_owned(),
-        restarts: 0,
-        active_since: 1,
-        drop_ins: Vec::new(),
+        facts: None,
     }
 }
 
@@ -321,8 +317,13 @@ fn change_unit(observed: &mut Observed, before: &Manifest, id: &VmId, change: &U
         .or_insert_with(|| unit(before, id));
     unit.state = state;
     unit.sub_state.clone_from(&change.sub_state);
-    unit.result.clone_from(&change.result);
-    unit.restarts = change.restarts;
+    unit.facts = Some(UnitFacts {
+        main_pid: 1000,
+        result: change.result.clone(),
+        restarts: change.restarts,
+        active_since: 1,
+        drop_ins: Vec::new(),
+    });
     if let Some(file) = &change.file {
         unit.origin = UnitOrigin::File(file.clone());
     }

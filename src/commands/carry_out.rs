@@ -12,7 +12,7 @@ use crate::apply::{Apply, Failure, Outcome};
 use crate::connections::Connections;
 use crate::generation::Manifest;
 use crate::host::VmId;
-use crate::observe::{Hypervisor, Observed, observe};
+use crate::observe::{Detail, Hypervisor, Observed, observe};
 use crate::plan::{Action, Obstacle, Plan, Reason, Request, plan};
 use crate::unit::vm_unit_name;
 
@@ -100,6 +100,7 @@ async fn look(connections: &Connections, wanted: &Manifest) -> anyhow::Result<Ob
         &connections.manager,
         &connections.netlink,
         Some(&wanted.programs.hypervisor),
+        Detail::Plan,
     );
     Ok(observed.await?)
 }
@@ -135,7 +136,7 @@ fn verify(before: &Plan, wanted: &Manifest, observed: &Observed, outcome: &mut O
             continue;
         }
         match step.reasons.first() {
-            Some(Reason::NotRunning) => {
+            Some(Reason::NotRunning | Reason::BeingStopped) => {
                 tracing::warn!(nkudo_vm = %id, "{id} was started, and has ended again by itself");
             }
             Some(reason) => {

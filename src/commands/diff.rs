@@ -3,7 +3,7 @@
 use crate::cli::Configuration;
 use crate::connections::Connections;
 use crate::generation::Rendering;
-use crate::observe::observe;
+use crate::observe::{Detail, observe};
 use crate::plan::{Request, plan};
 
 use super::configured::configured;
@@ -28,6 +28,7 @@ pub fn run(configuration: &Configuration) -> anyhow::Result<Exit> {
             &connections.manager,
             &connections.netlink,
             Some(&programs.hypervisor),
+            Detail::Plan,
         )
         .await?;
         match plan(&wanted, &observed, &Request::Switch) {

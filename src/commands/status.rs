@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::cli::Status as Arguments;
 use crate::connections::Connections;
 use crate::generation::Store;
-use crate::observe::observe;
+use crate::observe::{Detail, observe};
 use crate::status::{Status, VmStatus, status};
 
 use super::{Exit, block_on, print, state_dir};
@@ -29,6 +29,7 @@ pub fn run(arguments: &Arguments, given: Option<&Utf8Path>) -> anyhow::Result<Ex
             &connections.manager,
             &connections.netlink,
             None,
+            Detail::Status,
         );
         Ok(observed.await?)
     })?;

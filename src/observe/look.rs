@@ -8,7 +8,9 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use zbus::Connection;
 
-use super::{Hypervisor, Networkd, Observed, Remains, Specification, SystemdVersion, units};
+use super::{
+    Detail, Hypervisor, Networkd, Observed, Remains, Specification, SystemdVersion, units,
+};
 use crate::booted::Booted;
 use crate::files;
 use crate::host::VmId;
@@ -38,11 +40,12 @@ pub async fn observe(
     manager: &ManagerProxy<'_>,
     netlink: &Netlink,
     hypervisor: Option<&Utf8Path>,
+    detail: Detail,
 ) -> Result<Observed, ObserveError> {
     let (systemd, networkd, units, unit_files, links, hypervisor) = tokio::join!(
         systemd_version(manager),
         networkd(connection),
-        units::units(connection, manager),
+        units::units(connection, manager, detail),
         manager.list_unit_files_by_patterns(&[], &["nkudo-vm@*.service"]),
         netlink.links(),
         async {

@@ -6,6 +6,6 @@ mod units;
 
 pub use look::{ObserveError, held_directory, hypervisor, observe, systemd_version};
 pub use observed::{
-    Admin, Hypervisor, Link, LinkKind, Networkd, Observed, Remains, Specification, SystemdVersion,
-    Unit, UnitOrigin, UnitState,
+    Admin, Detail, Hypervisor, Link, LinkKind, Networkd, Observed, Remains, Specification,
+    SystemdVersion, Unit, UnitFacts, UnitOrigin, UnitState,
 };

@@ -72,6 +72,13 @@ pub struct Unit {
     pub digest: Option<String>,
     /// `NKUDO_GENERATION`, likewise.
     pub generation: Option<u64>,
+    /// What it takes a call per unit to know; `None` where nobody asked, which is so for units that
+    /// simply run, unless a status is wanted.
+    pub facts: Option<UnitFacts>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitFacts {
     /// 0 where there is none.
     pub main_pid: u32,
     /// `Result`: `success`, `exit-code`, `timeout`, …
@@ -82,6 +89,15 @@ pub struct Unit {
     pub active_since: u64,
     /// The administrator's drop-ins.
     pub drop_ins: Vec<String>,
+}
+
+/// How much of the units is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// What a plan needs: units that run cost no call of their own.
+    Plan,
+    /// Everything.
+    Status,
 }
 
 /// `ActiveState` (org.freedesktop.systemd1(5)).

@@ -2,20 +2,26 @@
 
 use std::collections::BTreeMap;
 
+use camino::Utf8Path;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use zbus::Connection;
 
-use super::{Unit, UnitOrigin, UnitState};
+use super::{Detail, Unit, UnitFacts, UnitOrigin, UnitState};
+use crate::files;
 use crate::host::VmId;
 use crate::systemd::{Interface, ManagerProxy, UnitListing, property};
+use crate::unit::vm_unit_name;
 
 /// Calls in flight. The bus refuses a client's 129th (max_replies_per_connection).
-const IN_FLIGHT: usize = 8;
+const IN_FLIGHT: usize = 16;
+/// Where systemd keeps the text of transient units (systemd.unit(5)).
+const TRANSIENT: &str = "/run/systemd/transient";
 
-/// Every unit of a VM that is loaded: one listing, then what it does not say.
+/// Every unit of a VM that is loaded: one listing, and calls only where that does not say enough.
 pub(super) async fn units(
     connection: &Connection,
     manager: &ManagerProxy<'_>,
+    detail: Detail,
 ) -> zbus::Result<BTreeMap<VmId, Unit>> {
     let listed = manager
         .list_units_by_patterns(&[], &["nkudo-vm@*.service"])
@@ -31,13 +37,21 @@ pub(super) async fn units(
         (listing.2 != "not-found").then_some((id, listing))
     });
     let units = stream::iter(loaded)
-        .map(|(id, listing)| async move { Ok((id, unit(connection, listing).await?)) })
+        .map(|(id, listing)| async move {
+            let unit = unit(connection, &id, listing, detail).await?;
+            Ok::<_, zbus::Error>((id, unit))
+        })
         .buffer_unordered(IN_FLIGHT)
         .try_filter_map(|(id, unit)| async move { Ok(unit.map(|unit| (id, unit))) });
     units.try_collect().await
 }
 
-async fn unit(connection: &Connection, listing: UnitListing) -> zbus::Result<Option<Unit>> {
+async fn unit(
+    connection: &Connection,
+    id: &VmId,
+    listing: UnitListing,
+    detail: Detail,
+) -> zbus::Result<Option<Unit>> {
     let state = match listing.3.as_str() {
         "active" | "reloading" | "refreshing" => UnitState::Active,
         "activating" => UnitState::Activating,
@@ -45,6 +59,30 @@ async fn unit(connection: &Connection, listing: UnitListing) -> zbus::Result<Opt
         "failed" => UnitState::Failed,
         _ => UnitState::Inactive,
     };
+    let mut unit = Unit {
+        state,
+        sub_state: listing.4,
+        origin: UnitOrigin::Transient,
+        digest: None,
+        generation: None,
+        facts: None,
+    };
+    // The text says who the unit is without a call: systemd removes it with the unit.
+    let text = files::read(&Utf8Path::new(TRANSIENT).join(vm_unit_name(id)))
+        .ok()
+        .flatten();
+    if let Some(text) = text {
+        let text = String::from_utf8_lossy(&text);
+        let fields: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("LogExtraFields="))
+            .collect();
+        identify(&mut unit, fields.into_iter());
+    }
+    let runs = unit.state == UnitState::Active && unit.digest.is_some();
+    if runs && detail == Detail::Plan {
+        return Ok(Some(unit));
+    }
     let path = listing.6.as_ref();
     let read = async {
         tokio::try_join!(
@@ -70,28 +108,30 @@ async fn unit(connection: &Connection, listing: UnitListing) -> zbus::Result<Opt
     if !transient && file.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Unit {
-        state,
-        sub_state: listing.4,
-        origin: if transient {
-            UnitOrigin::Transient
-        } else {
-            UnitOrigin::File(file)
-        },
-        digest: field(&fields, "NKUDO_DIGEST").map(str::to_owned),
-        generation: field(&fields, "NKUDO_GENERATION").and_then(|number| number.parse().ok()),
+    if !transient {
+        unit.origin = UnitOrigin::File(file);
+    }
+    let fields = fields
+        .iter()
+        .filter_map(|field| std::str::from_utf8(field).ok());
+    identify(&mut unit, fields);
+    unit.facts = Some(UnitFacts {
         main_pid,
         result,
         restarts,
         active_since,
         drop_ins,
-    }))
+    });
+    Ok(Some(unit))
 }
 
-/// The value of a journal field of the unit.
-fn field<'a>(fields: &'a [Vec<u8>], name: &str) -> Option<&'a str> {
-    fields
-        .iter()
-        .filter_map(|field| std::str::from_utf8(field).ok())
-        .find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
+/// Takes the unit's identity from its journal fields.
+fn identify<'a>(unit: &mut Unit, fields: impl Iterator<Item = &'a str>) {
+    for field in fields {
+        match field.split_once('=') {
+            Some(("NKUDO_DIGEST", digest)) => unit.digest = Some(digest.to_owned()),
+            Some(("NKUDO_GENERATION", number)) => unit.generation = number.parse().ok(),
+            _ => {}
+        }
+    }
 }

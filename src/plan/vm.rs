@@ -81,14 +81,22 @@ fn start(
         return (Action::Start, vec![Reason::NotRunning]);
     };
     match unit.state {
-        UnitState::Failed => (Action::Start, vec![Reason::Failed(unit.result.clone())]),
+        UnitState::Failed => (Action::Start, vec![Reason::Failed(result(unit))]),
         UnitState::Inactive => (Action::Start, vec![Reason::NotRunning]),
         UnitState::Deactivating => (Action::Restart, vec![Reason::BeingStopped]),
-        UnitState::Activating if unit.sub_state.starts_with("auto-restart") => {
-            (Action::Restart, vec![Reason::Failing(unit.restarts)])
-        }
+        UnitState::Activating if unit.sub_state.starts_with("auto-restart") => (
+            Action::Restart,
+            vec![Reason::Failing(
+                unit.facts.as_ref().map_or(0, |facts| facts.restarts),
+            )],
+        ),
         UnitState::Active | UnitState::Activating => running(unit, vm, id, wanted, observed),
     }
+}
+
+fn result(unit: &Unit) -> String {
+    let facts = unit.facts.as_ref();
+    facts.map_or_else(|| "unknown".to_owned(), |facts| facts.result.clone())
 }
 
 fn running(

@@ -194,8 +194,11 @@ impl Host {
                 )),
             }
         });
-        let tap = self.link(&format!("nkt-{id}-0"));
-        assert!(tap.is_none(), "the TAP of {id} is still there: {tap:?}");
+        // PID 1 closes descriptors in a process of its own, some milliseconds later.
+        until(&format!("the TAP of {id} is gone"), || {
+            let tap = self.link(&format!("nkt-{id}-0"));
+            tap.map_or(Ok(()), |tap| Err(tap.to_string()))
+        });
         assert!(
             !self.exists(&format!("/run/nkudo/vms/{id}")),
             "its runtime directory is there"
@@ -242,6 +245,17 @@ impl Host {
                 .map(str::to_owned),
         );
         traces
+    }
+
+    /// Waits until there is nothing of nkudo's on the host.
+    #[track_caller]
+    pub(crate) fn has_nothing(&self) {
+        until("nothing of nkudo's is left", || {
+            match self.traces().as_slice() {
+                [] => Ok(()),
+                traces => Err(traces.join("\n")),
+            }
+        });
     }
 
     /// All of the host that nkudo could change, as text: to compare before and after.

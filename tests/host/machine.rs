@@ -3,12 +3,14 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use tempfile::TempDir;
 
 use super::cgroup::Cgroup;
@@ -132,6 +134,25 @@ impl Machine {
     /// Writes a file of the machine, through its own mounts, with its directories.
     pub(crate) fn write(&self, path: &str, bytes: impl AsRef<[u8]>, mode: u32) {
         write_file(&self.inside(path), bytes.as_ref(), mode);
+    }
+
+    /// A copy of PID 1's descriptor of a TAP.
+    pub(crate) fn tap_of_pid_1(&self, name: &str) -> OwnedFd {
+        let leader = self.nspawn.leader;
+        let is_of_it = |fd: &str| {
+            let info = fs::read_to_string(format!("/proc/{leader}/fdinfo/{fd}"));
+            let info = info.unwrap_or_default();
+            let mut lines = info.lines().filter_map(|line| line.strip_prefix("iff:"));
+            lines.any(|interface| interface.trim() == name)
+        };
+        let fds = fs::read_dir(format!("/proc/{leader}/fd")).unwrap();
+        let fd = fds
+            .filter_map(|fd| fd.unwrap().file_name().into_string().ok())
+            .find(|fd| is_of_it(fd))
+            .unwrap_or_else(|| panic!("PID 1 does not hold {name}"));
+        let pid = Pid::from_raw(leader.try_into().unwrap()).unwrap();
+        let pid_1 = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        pidfd_getfd(pid_1, fd.parse().unwrap(), PidfdGetfdFlags::empty()).unwrap()
     }
 
     /// The path of a file of the machine, from here.

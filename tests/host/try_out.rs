@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::guest::{Guest, Then};
 use super::hello::{EXAMPLE, KERNEL, LINE};
 use super::machine::{Machine, Networkd};
+use super::until::until;
 use super::vmm::Vmm;
 
 const GO_ON: &str = "
@@ -44,7 +45,19 @@ pub(crate) fn run() -> ExitCode {
     ] {
         say(&format!("\n# {command}\n"));
         let argv: Vec<&str> = command.split(' ').collect();
-        let output = machine.run(&argv);
+        let output = if argv[0] == "journalctl" {
+            until("the guest has printed its line", || {
+                let output = machine.run(&argv);
+                let journal = String::from_utf8_lossy(&output.stdout).into_owned();
+                if journal.contains(LINE) {
+                    Ok(output)
+                } else {
+                    Err(journal)
+                }
+            })
+        } else {
+            machine.run(&argv)
+        };
         say(&String::from_utf8_lossy(&output.stderr));
         say(&String::from_utf8_lossy(&output.stdout));
         if !output.status.success() {

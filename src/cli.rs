@@ -34,7 +34,7 @@ pub enum Command {
     /// makes no new one.
     ///
     /// Exit codes: 0, done; 1, failed; 2, wrong usage; 3, mistakes in the configuration.
-    Render(Configuration),
+    Render(Render),
 
     /// Print what a switch to the configuration would do, and why; change nothing
     ///
@@ -50,6 +50,23 @@ pub enum Command {
     /// Exit codes: 0, done; 1, failed; 2, wrong usage; 3, mistakes in the configuration; 4,
     /// switched, but some VMs failed.
     Switch(Switch),
+
+    /// Switch back to the generation before the current one, or to another older one
+    ///
+    /// The same as `nkudo switch N`: nothing is forgotten, and `nkudo switch` goes forward again.
+    ///
+    /// Exit codes: as of `switch`.
+    Rollback(Rollback),
+
+    /// List the generations: when and by whom they were rendered, why, and what each changed
+    Generations(Generations),
+
+    /// Remove old generations
+    ///
+    /// Never the current one, the newest one, one that a VM runs from, or one that cannot be read.
+    ///
+    /// Exit codes: 0, done; 1, failed; 2, wrong usage.
+    Gc(Gc),
 
     /// Print the state of VMs
     Status(Status),
@@ -106,9 +123,56 @@ pub struct Configuration {
 }
 
 #[derive(Debug, Args)]
+pub struct Render {
+    #[command(flatten)]
+    pub configuration: Configuration,
+
+    /// Why; `nkudo generations` shows it
+    #[arg(long, short)]
+    pub message: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// The generation to switch to. [default: the newest one before the current one]
+    pub generation: Option<u64>,
+
+    /// Print what would be done, and why; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Generations {
+    /// Print JSON, in the shape that docs/generations.md describes
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Gc {
+    /// How many of the newest generations to keep
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub keep: usize,
+
+    /// Remove only what was rendered longer ago than this: `30d`, `12h`
+    #[arg(long, value_name = "SPAN")]
+    pub older_than: Option<TimeSpan>,
+
+    /// Print what would be removed; remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Switch {
     /// The generation to switch to, whatever the configuration says now. [default: the newest]
     pub generation: Option<u64>,
+
+    /// Switch to the generation that was current before the boot, whatever the configuration says
+    /// now; without one, there is nothing to do
+    #[arg(long, conflicts_with = "generation")]
+    pub boot: bool,
 
     /// Print what would be done, and why; change nothing
     #[arg(long)]

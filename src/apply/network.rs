@@ -17,6 +17,10 @@ use crate::systemd::Network1Proxy;
 /// How long networkd may take to make bridges. It takes some 20 ms.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// networkd does not come back by itself to a bus that was restarted under it (seen on 257).
+const NO_RELOAD: &str = "systemd-networkd does not reload its files; if D-Bus was restarted, \
+                         `systemctl restart systemd-networkd` brings it back to the bus";
+
 impl Apply<'_> {
     /// Makes and changes bridges.
     pub(super) async fn networks(&self, plan: &Plan) -> anyhow::Result<()> {
@@ -81,10 +85,7 @@ impl Apply<'_> {
             .values()
             .any(|step| matches!(step, BridgeStep::Create { .. }));
         if create || changes_files(plan) {
-            networkd
-                .reload()
-                .await
-                .context("systemd-networkd does not reload its files")?;
+            networkd.reload().await.context(NO_RELOAD)?;
         }
         if wanted.is_empty() {
             return Ok(());
@@ -119,10 +120,7 @@ impl Apply<'_> {
     async fn reload_if_it_runs(&self, plan: &Plan) -> anyhow::Result<()> {
         if plan.networkd == Networkd::Runs && changes_files(plan) {
             let networkd = Network1Proxy::new(&self.connections.bus).await?;
-            networkd
-                .reload()
-                .await
-                .context("systemd-networkd does not reload its files")?;
+            networkd.reload().await.context(NO_RELOAD)?;
         }
         Ok(())
     }

@@ -3,6 +3,8 @@
 
 pub mod check;
 pub mod diff;
+pub mod gc;
+pub mod generations;
 pub mod one_vm;
 pub mod render;
 pub mod status;
@@ -50,9 +52,12 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     let state_dir = cli.state_dir.as_deref();
     match cli.command {
         Command::Check(configuration) => check::run(&configuration),
-        Command::Render(configuration) => render::run(&configuration, state_dir),
+        Command::Render(render) => render::run(&render, state_dir),
         Command::Diff(configuration) => diff::run(&configuration),
         Command::Switch(switch) => switch::run(&switch, state_dir),
+        Command::Rollback(rollback) => switch::rollback(&rollback, state_dir),
+        Command::Generations(generations) => generations::run(&generations, state_dir),
+        Command::Gc(gc) => gc::run(&gc, state_dir),
         Command::Status(status) => status::run(&status, state_dir),
         Command::Start(vm) => one_vm::run(&Request::Start(vm.id), state_dir),
         Command::Stop(vm) => one_vm::run(&Request::Stop(vm.id), state_dir),
@@ -81,4 +86,13 @@ fn print(text: &str) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// A table's lines: it pads every column by a space on both sides.
+fn lines(table: &comfy_table::Table) -> String {
+    table.lines().fold(String::new(), |mut text, line| {
+        text.push_str(line.strip_prefix(' ').unwrap_or(&line).trim_end());
+        text.push('\n');
+        text
+    })
 }

@@ -2,24 +2,32 @@
 
 use camino::Utf8Path;
 
-use crate::cli::Configuration;
-use crate::generation::{Rendering, Store, Stored};
+use jiff::Timestamp;
+
+use crate::cli::Render;
+use crate::generation::{Record, Rendering, Store, Stored};
 
 use super::configured::configured;
 use super::{Exit, block_on, print, programs};
 
-pub fn run(configuration: &Configuration, state_dir: Option<&Utf8Path>) -> anyhow::Result<Exit> {
-    let Some(configured) = configured(configuration)? else {
+pub fn run(render: &Render, state_dir: Option<&Utf8Path>) -> anyhow::Result<Exit> {
+    let Some(configured) = configured(&render.configuration)? else {
         return Ok(Exit::BadConfiguration);
     };
     let programs = block_on(programs::programs(&configured.host.hypervisor))?;
     let store = Store::new(state_dir.unwrap_or(configured.host.state_dir.as_path()));
-    let stored = store.save(Rendering {
+    let rendering = Rendering {
         host: &configured.host,
         programs: &programs,
         origin: configured.origin,
         inputs: &configured.inputs,
-    })?;
+    };
+    let record = Record {
+        at: Timestamp::now(),
+        by: who(),
+        message: render.message.clone(),
+    };
+    let stored = store.save(rendering, &record)?;
     let directory = store.directory(stored.number());
     match stored {
         Stored::New(number) => {
@@ -32,4 +40,12 @@ pub fn run(configuration: &Configuration, state_dir: Option<&Utf8Path>) -> anyho
     }
     print(&format!("{}\n", stored.number()))?;
     Ok(Exit::Done)
+}
+
+/// Who is rendering: behind sudo the person, not root.
+fn who() -> String {
+    ["SUDO_USER", "USER", "LOGNAME"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok())
+        .unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()))
 }

@@ -83,12 +83,7 @@ fn table(status: &Status) -> String {
             remarks(vm).join("; "),
         ]);
     }
-    for line in table.lines() {
-        // The table pads every column by a space on both sides.
-        text.push_str(line.strip_prefix(' ').unwrap_or(&line).trim_end());
-        text.push('\n');
-    }
-    text
+    text + &super::lines(&table)
 }
 
 fn details(vm: &VmStatus) -> String {

@@ -1,10 +1,10 @@
-//! `nkudo switch`: makes the host be a generation.
+//! `nkudo switch` and `nkudo rollback`: make the host be a generation.
 
 use anyhow::{Context as _, bail};
 use camino::Utf8Path;
 
 use crate::apply;
-use crate::cli::Switch;
+use crate::cli::{Rollback, Switch};
 use crate::generation::{Manifest, Store};
 use crate::plan::Request;
 
@@ -17,27 +17,69 @@ pub fn run(switch: &Switch, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     } else {
         Mode::Do
     };
-    let _lock = match mode {
+    let _lock = lock(mode)?;
+    let store = Store::new(&state_dir::state_dir(given));
+    if switch.boot {
+        let Some(number) = store.current()? else {
+            tracing::info!("nothing was switched to yet");
+            return Ok(Exit::Done);
+        };
+        return to(&store, number, &store.manifest(number)?, mode);
+    }
+    if let Some(number) = switch.generation {
+        return to(&store, number, &store.manifest(number)?, mode);
+    }
+    let number = store.newest()?.with_context(|| {
+        format!(
+            "there is no generation in {}; make one with `nkudo render`",
+            store.state_dir()
+        )
+    })?;
+    let manifest = store.manifest(number)?;
+    refuse_if_stale(&manifest, number)?;
+    to(&store, number, &manifest, mode)
+}
+
+/// `nkudo rollback`.
+pub fn rollback(rollback: &Rollback, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
+    let mode = if rollback.dry_run {
+        Mode::Print
+    } else {
+        Mode::Do
+    };
+    let _lock = lock(mode)?;
+    let store = Store::new(&state_dir::state_dir(given));
+    let current = store
+        .current()?
+        .context("nothing was switched to yet, so there is nothing to go back from")?;
+    let older = match rollback.generation {
+        Some(number) if number >= current => bail!(
+            "generation {number} is not older than the current one, {current}\n\
+             hint: `nkudo switch {number}` switches to any"
+        ),
+        Some(number) => number,
+        None => {
+            let numbers = store.numbers()?;
+            let older = numbers.into_iter().rfind(|number| *number < current);
+            older.with_context(|| {
+                format!("there is no generation older than the current, {current}")
+            })?
+        }
+    };
+    to(&store, older, &store.manifest(older)?, mode)
+}
+
+fn lock(mode: Mode) -> anyhow::Result<Option<apply::Lock>> {
+    Ok(match mode {
         Mode::Print => None,
         Mode::Do => Some(apply::lock(|holder| {
             tracing::info!("waiting for another nkudo (PID {holder}) to finish");
         })?),
-    };
-    let store = Store::new(&state_dir::state_dir(given));
-    let number = match switch.generation {
-        Some(number) => number,
-        None => store.newest()?.with_context(|| {
-            format!(
-                "there is no generation in {}; make one with `nkudo render`",
-                store.state_dir()
-            )
-        })?,
-    };
-    let manifest = store.manifest(number)?;
-    if switch.generation.is_none() {
-        refuse_if_stale(&manifest, number)?;
-    }
-    let exit = block_on(carry_out(manifest, number, &Request::Switch, mode))?;
+    })
+}
+
+fn to(store: &Store, number: u64, manifest: &Manifest, mode: Mode) -> anyhow::Result<Exit> {
+    let exit = block_on(carry_out(manifest.clone(), number, &Request::Switch, mode))?;
     // VMs that failed do not make the host another generation's.
     if mode == Mode::Do && matches!(exit, Exit::Done | Exit::VmsFailed) {
         store.set_current(number)?;

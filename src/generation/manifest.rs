@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::booted::FormatVersion;
@@ -42,6 +43,17 @@ pub enum Origin {
 pub struct Input {
     pub name: String,
     pub sha256: String,
+}
+
+/// `rendered.json`: what is so of one rendering and not of the generation, and so not in its id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Record {
+    pub at: Timestamp,
+    pub by: String,
+    /// `--message`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 impl Manifest {

@@ -8,6 +8,6 @@ mod manifest;
 mod render;
 mod store;
 
-pub use manifest::{Input, Manifest, Origin};
+pub use manifest::{Input, Manifest, Origin, Record};
 pub use render::{Generation, Rendering, vm_digest};
 pub use store::{Store, StoreError, Stored};

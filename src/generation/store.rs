@@ -7,7 +7,7 @@ use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{Generation, Manifest, Rendering};
+use super::{Generation, Manifest, Record, Rendering};
 use crate::files;
 
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,9 @@ pub struct Store {
 
 /// Begins the name of a generation that is being written.
 const UNFINISHED: &str = ".new-";
+/// Begins the name of a generation that is being removed.
+const REMOVED: &str = ".old-";
+const RECORD: &str = "rendered.json";
 
 impl Store {
     pub fn new(state_dir: &Utf8Path) -> Self {
@@ -102,6 +105,24 @@ impl Store {
         Manifest::from_json(&json).map_err(|source| StoreError::Manifest { path, source })
     }
 
+    /// When, by whom and why a generation was rendered; `None` where nobody noted that readably.
+    pub fn record(&self, number: u64) -> Result<Option<Record>, StoreError> {
+        let path = self.directory(number).join(RECORD);
+        let json = files::read(&path).map_err(failed("read", &path))?;
+        Ok(json.and_then(|json| serde_json::from_slice(&json).ok()))
+    }
+
+    /// Removes a generation. It is gone at once, though its files may take longer.
+    pub fn remove(&self, number: u64) -> Result<(), StoreError> {
+        let _lock = lock(&self.state_dir.join(".lock"))?;
+        let path = self.directory(number);
+        let aside = self.generations().join(format!("{REMOVED}{number}"));
+        fs::rename(&path, &aside).map_err(failed("remove", &path))?;
+        let parent = self.generations();
+        files::sync_directory(&parent).map_err(failed("sync", &parent))?;
+        self.remove_unfinished()
+    }
+
     /// The generation that was switched to last.
     pub fn current(&self) -> Result<Option<u64>, StoreError> {
         let link = self.current_link();
@@ -117,7 +138,7 @@ impl Store {
     }
 
     /// Stores the generation, unless the newest one is the same.
-    pub fn save(&self, rendering: Rendering<'_>) -> Result<Stored, StoreError> {
+    pub fn save(&self, rendering: Rendering<'_>, record: &Record) -> Result<Stored, StoreError> {
         let directory = self.generations();
         files::ensure_directory(&self.state_dir, 0o755).map_err(failed("make", &self.state_dir))?;
         // A seed can hold secrets.
@@ -133,7 +154,10 @@ impl Store {
             return Ok(Stored::Already(*newest));
         }
         let number = numbers.last().map_or(1, |newest| newest + 1);
-        self.write(&rendering.generation(number)?, number)?;
+        let mut generation = rendering.generation(number)?;
+        let record = serde_json::to_vec_pretty(record)?;
+        generation.files.insert(RECORD.into(), record);
+        self.write(&generation, number)?;
         Ok(Stored::New(number))
     }
 
@@ -166,7 +190,10 @@ impl Store {
     fn remove_unfinished(&self) -> Result<(), StoreError> {
         let directory = self.generations();
         let names = files::names(&directory).map_err(failed("list", &directory))?;
-        for name in names.iter().filter(|name| name.starts_with(UNFINISHED)) {
+        for name in names
+            .iter()
+            .filter(|name| name.starts_with(UNFINISHED) || name.starts_with(REMOVED))
+        {
             let path = directory.join(name);
             fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
         }

@@ -16,7 +16,7 @@ use crate::files;
 use crate::host::VmId;
 use crate::link::{LinkError, Netlink};
 use crate::network::{self, NETWORKD_DIR};
-use crate::systemd::{ManagerProxy, NETWORKD};
+use crate::systemd::ManagerProxy;
 use crate::unit::RUNTIME_ROOT;
 
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ pub async fn observe(
 ) -> Result<Observed, ObserveError> {
     let (systemd, networkd, units, unit_files, links, hypervisor) = tokio::join!(
         systemd_version(manager),
-        networkd(connection),
+        networkd(manager),
         units::units(connection, manager, detail),
         manager.list_unit_files_by_patterns(&[], &["nkudo-vm@*.service"]),
         netlink.links(),
@@ -77,14 +77,17 @@ pub async fn systemd_version(manager: &ManagerProxy<'_>) -> Result<SystemdVersio
     SystemdVersion::parse(&text).ok_or(ObserveError::SystemdVersion(text))
 }
 
-async fn networkd(connection: &Connection) -> zbus::Result<Networkd> {
-    // Asking who owns the name starts nothing, as calling networkd would.
-    let bus = zbus::fdo::DBusProxy::new(connection).await?;
-    let runs = bus.name_has_owner(NETWORKD.try_into()?).await?;
-    Ok(if runs {
-        Networkd::Runs
-    } else {
+async fn networkd(manager: &ManagerProxy<'_>) -> zbus::Result<Networkd> {
+    // Of systemd, not of the bus: early in the boot networkd runs and has no name there yet. Calling
+    // it then waits for that (it can be activated), and asking here starts nothing.
+    let states = ["active", "activating", "reloading", "refreshing"];
+    let listed = manager
+        .list_units_by_patterns(&states, &["systemd-networkd.service"])
+        .await?;
+    Ok(if listed.is_empty() {
         Networkd::Absent
+    } else {
+        Networkd::Runs
     })
 }
 

@@ -1,8 +1,5 @@
 //! org.freedesktop.network1.Manager: systemd-networkd, as far as nkudo calls it.
 
-/// The bus name that networkd has while it runs.
-pub const NETWORKD: &str = "org.freedesktop.network1";
-
 #[zbus::proxy(
     interface = "org.freedesktop.network1.Manager",
     default_service = "org.freedesktop.network1",

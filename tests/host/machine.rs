@@ -1,6 +1,6 @@
 //! A throw-away Debian 13 with its own PID 1, network and files, booted by systemd-nspawn.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -75,6 +75,20 @@ impl Machine {
         };
         machine.wait_until_booted();
         machine
+    }
+
+    /// Boots the machine anew: the same files, and nothing of what ran.
+    pub(crate) fn reboot(&mut self) {
+        // Its own connection ends with the machine, so it may fail.
+        self.run(&["systemctl", "reboot"]);
+        let ended = self.nspawn.child.wait().unwrap();
+        assert_eq!(
+            ended.code(),
+            Some(133),
+            "a reboot ends systemd-nspawn with 133"
+        );
+        self.nspawn = Nspawn::start(&self.root, &self.root.with_file_name("console"));
+        self.wait_until_booted();
     }
 
     /// Runs a command in the machine.
@@ -185,6 +199,8 @@ impl Machine {
 struct Nspawn {
     child: Child,
     leader: u32,
+    /// The machine's, which nspawn's own files in /run have.
+    name: OsString,
     _cgroup: Cgroup,
 }
 
@@ -192,12 +208,15 @@ impl Nspawn {
     fn start(root: &Path, console: &Path) -> Self {
         let log = fs::File::create(console).unwrap();
         let cgroup = Cgroup::make();
+        let name = root.parent().and_then(Path::file_name).unwrap().to_owned();
         let mut command = Command::new("sh");
         command
             .args(["-c", "echo $$ >\"$0\" && exec systemd-nspawn \"$@\""])
             .arg(cgroup.procs())
             .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
             .arg("-q")
+            .arg("--machine")
+            .arg(&name)
             .arg("-D")
             .arg(root)
             .args(["--register=no", "--keep-unit", "-b", "--private-network"])
@@ -215,6 +234,7 @@ impl Nspawn {
         let mut nspawn = Self {
             child,
             leader: 0,
+            name,
             _cgroup: cgroup,
         };
         let end = Instant::now() + BOOT_LIMIT;
@@ -233,15 +253,20 @@ impl Nspawn {
 
 impl Drop for Nspawn {
     fn drop(&mut self) {
-        // PID 1 first: with it the kernel ends everything in its PID namespace.
-        for pid in [self.leader, self.child.id()] {
-            if pid != 0 {
-                let _ = Command::new("kill")
-                    .args(["-KILL", &pid.to_string()])
-                    .output();
+        // Not after a reboot: the numbers may be somebody else's by now.
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            // PID 1 first: with it the kernel ends everything in its PID namespace.
+            for pid in [self.leader, self.child.id()] {
+                if pid != 0 {
+                    let _ = Command::new("kill")
+                        .args(["-KILL", &pid.to_string()])
+                        .output();
+                }
             }
+            let _ = self.child.wait();
         }
-        let _ = self.child.wait();
+        let own = Path::new("/run/systemd/nspawn/propagate").join(&self.name);
+        let _ = fs::remove_dir(own);
     }
 }
 

@@ -19,6 +19,7 @@ macro_rules! cases {
     };
 }
 
+mod boot;
 mod cgroup;
 mod guest;
 mod hello;
@@ -84,7 +85,7 @@ fn main() -> std::process::ExitCode {
             eprintln!("host: the cases that need a machine are ignored: {reason}");
         }
     }
-    let themes: [(Needs, &[Case]); 9] = [
+    let themes: [(Needs, &[Case]); 10] = [
         (Needs::Nothing, vmms::CASES),
         (Needs::Machine, machine::CASES),
         (Needs::Machine, hello::CASES),
@@ -92,6 +93,7 @@ fn main() -> std::process::ExitCode {
         (Needs::Machine, life::CASES),
         (Needs::Machine, network::CASES),
         (Needs::Machine, sandbox::CASES),
+        (Needs::Machine, boot::CASES),
         (Needs::Machine, refusals::CASES),
         (Needs::Machine, interruption::CASES),
     ];

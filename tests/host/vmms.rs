@@ -419,6 +419,7 @@ fn a_disk_has_one_writer() {
         };
         let mut first = with_disk("path=disk.raw,image_type=raw")
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut line = [0; 2];

@@ -1,7 +1,10 @@
 # The commands of the README. `make check` is what CI runs.
 CARGO ?= cargo
+# For pipefail: a failing test must not end as a successful count.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 
-.PHONY: check lint test host-tools
+.PHONY: check lint test try host-tools
 
 check: host-tools lint test
 
@@ -9,8 +12,16 @@ lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -- -D warnings
 
+# All tiers, whichever fail; then how many there were of each.
 test:
-	$(CARGO) test --locked
+	@mkdir -p target
+	@$(CARGO) test --locked --no-fail-fast 2>&1 | tee target/test.log; \
+		ended=$$?; awk -f tests/counts.awk target/test.log; exit $$ended
+
+# The example on a throw-away host, with a shell on it where there is a terminal.
+try: host-tools
+	@$(CARGO) test --locked --test host --no-run
+	@tests/fetch-vmm target/vmm; PATH="$$PATH:$(CURDIR)/target/vmm" $(CARGO) test -q --locked --test host -- --try
 
 # What the host tests boot a throw-away Debian with. Without root they are ignored, and say so.
 host-tools:

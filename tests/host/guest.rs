@@ -6,35 +6,17 @@
 const BASE: u32 = 0x0010_0000;
 /// Where the code begins in the file.
 const CODE: usize = 0x200;
+/// Where `AWAIT_BUTTON` is in the file of a guest that waits for the power button.
+const AWAIT: usize = 0xe00;
+/// What that guest runs when the button is pressed.
+const PRESSED: usize = 0xe80;
+/// The register of the interrupt descriptor table, and the one gate in it.
+const IDTR: usize = 0xf00;
+const GATE: usize = 0xf08;
 /// The size of the file.
 const SIZE: usize = 0x1000;
 const EHDR: u16 = 64;
 const PHDR: u16 = 56;
-
-/// Waits until any interrupt line is raised, of which the only one here is that of the Generic Event
-/// Device (ACPI 5.6.9): cloud-hypervisor raises it for the power button. Interrupts stay disabled; the
-/// local APIC's request register shows what came in.
-pub(crate) const AWAIT_INTERRUPT: [u8; 41] = [
-    0xbf, 0xf0, 0x00, 0xe0,
-    0xfe, // mov edi, 0xfee000f0: the local APIC's spurious vector register
-    0xc7, 0x07, 0xff, 0x01, 0x00, 0x00, // mov dword [edi], 0x1ff: enable it
-    0xbf, 0x00, 0x00, 0xc0, 0xfe, // mov edi, 0xfec00000: the I/O APIC
-    0xb9, 0x17, 0x00, 0x00, 0x00, // mov ecx, 23: its last pin
-    // For every pin: vector 0x40 + pin, edge, not masked.
-    0x8d, 0x44, 0x09, 0x10, // lea eax, [ecx + ecx + 0x10]
-    0x89, 0x07, // mov [edi], eax
-    0x8d, 0x41, 0x40, // lea eax, [ecx + 0x40]
-    0x89, 0x47, 0x10, // mov [edi + 0x10], eax
-    0x49, // dec ecx
-    0x79, 0xf1, // jns: the next pin
-    0xa1, 0x20, 0x02, 0xe0, 0xfe, // mov eax, [0xfee00220]: requests of vectors 0x40 to 0x5f
-];
-/// The rest of that: look again until there is one.
-pub(crate) const AWAIT_AGAIN: [u8; 6] = [
-    0x85, 0xc0, // test eax, eax
-    0xf3, 0x90, // pause
-    0x74, 0xf5, // jz: look again
-];
 
 /// What a guest does after its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +25,36 @@ pub(crate) enum Then {
     Halt,
     /// Powers off by ACPI.
     PowerOff,
-    /// Powers off when the ACPI power button is pressed.
-    PowerOffWhenAsked,
     /// Resets by the keyboard controller, which boots it again.
     Reset,
     /// Jumps to where nothing is mapped, which the VMM cannot emulate.
     Crash,
+    /// Powers off by ACPI when the power button is pressed, and idles until then.
+    PowerOffWhenAsked,
+    /// Crashes when the power button is pressed, and idles until then.
+    CrashWhenAsked,
 }
+
+/// Idles until any interrupt line is raised. With no driver for any device there is one that can be:
+/// that of the Generic Event Device (ACPI 5.6.9), which cloud-hypervisor raises for the power button.
+/// Which pin it has does not matter, since all have the same vector, 0x40.
+pub(crate) const AWAIT_BUTTON: [u8; 53] = [
+    0xbc, 0x00, 0x0e, 0x10, 0x00, // mov esp, BASE + AWAIT: the stack, below this
+    0x0f, 0x01, 0x1d, 0x00, 0x0f, 0x10, 0x00, // lidt [BASE + IDTR]
+    0xbf, 0xf0, 0x00, 0xe0, 0xfe, // mov edi, 0xfee000f0: spurious vector register, local APIC
+    0xc7, 0x07, 0xff, 0x01, 0x00, 0x00, // mov dword [edi], 0x1ff: enable it
+    0xbf, 0x00, 0x00, 0xc0, 0xfe, // mov edi, 0xfec00000: the I/O APIC
+    0xb9, 0x17, 0x00, 0x00, 0x00, // mov ecx, 23: its last pin
+    // For every pin: vector 0x40, edge, not masked.
+    0x8d, 0x44, 0x09, 0x10, // lea eax, [ecx + ecx + 0x10]: its redirection entry
+    0x89, 0x07, // mov [edi], eax
+    0xc7, 0x47, 0x10, 0x40, 0x00, 0x00, 0x00, // mov dword [edi + 0x10], 0x40
+    0x49, // dec ecx
+    0x79, 0xf0, // jns: the pin before it
+    0xfb, // sti
+    0xf4, // hlt
+    0xeb, 0xfd, // jmp back to it
+];
 
 /// A guest to assemble.
 #[derive(Clone, Copy, Debug)]
@@ -75,9 +80,15 @@ impl Guest<'_> {
         file.resize(CODE, 0);
         file.extend(self.code());
         assert!(
-            file.len() <= SIZE,
-            "the line is too long for the guest's one page"
+            file.len() <= AWAIT - 0x100,
+            "the line is too long for the guest's one page and its stack"
         );
+        if let Some(ending) = self.then.when_asked() {
+            put(&mut file, AWAIT, &AWAIT_BUTTON);
+            put(&mut file, PRESSED, &ending);
+            put(&mut file, IDTR, &idtr());
+            put(&mut file, GATE, &gate());
+        }
         file.resize(SIZE, 0);
         file
     }
@@ -87,26 +98,86 @@ impl Guest<'_> {
         for byte in self.line.bytes().chain([b'\n']) {
             out(&mut code, 0x3f8, byte);
         }
-        match self.then {
-            Then::Halt => {}
-            Then::PowerOff => out(&mut code, 0x600, 0x34),
-            Then::PowerOffWhenAsked => {
-                code.extend(AWAIT_INTERRUPT);
-                code.extend(AWAIT_AGAIN);
-                out(&mut code, 0x600, 0x34);
-            }
-            Then::Reset => out(&mut code, 0x64, 0xfe),
-            Then::Crash => {
-                // mov eax, 0xd0000000; jmp eax
-                code.push(0xb8);
-                code.extend(0xd000_0000_u32.to_le_bytes());
-                code.extend([0xff, 0xe0]);
-            }
-        }
-        // hlt; jmp back to it
-        code.extend([0xf4, 0xeb, 0xfd]);
+        code.extend(self.then.at_once());
         code
     }
+}
+
+impl Then {
+    /// The code after the line.
+    fn at_once(self) -> Vec<u8> {
+        match self {
+            Self::Halt => HALT.to_vec(),
+            Self::PowerOff => power_off(),
+            Self::Reset => {
+                let mut code = Vec::new();
+                out(&mut code, 0x64, 0xfe);
+                code.extend(HALT);
+                code
+            }
+            Self::Crash => jump(UNMAPPED),
+            Self::PowerOffWhenAsked | Self::CrashWhenAsked => jump(address(AWAIT)),
+        }
+    }
+
+    /// The code that the power button's interrupt leads to, for guests that wait for it.
+    fn when_asked(self) -> Option<Vec<u8>> {
+        match self {
+            Self::PowerOffWhenAsked => Some(power_off()),
+            Self::CrashWhenAsked => Some(jump(UNMAPPED)),
+            Self::Halt | Self::PowerOff | Self::Reset | Self::Crash => None,
+        }
+    }
+}
+
+/// No memory, no device, and below the devices of every cloud-hypervisor.
+const UNMAPPED: u32 = 0xd000_0000;
+/// hlt; jmp back to it
+const HALT: [u8; 3] = [0xf4, 0xeb, 0xfd];
+
+fn power_off() -> Vec<u8> {
+    let mut code = Vec::new();
+    out(&mut code, 0x600, 0x34);
+    code.extend(HALT);
+    code
+}
+
+/// mov eax, address; jmp eax
+fn jump(address: u32) -> Vec<u8> {
+    let mut code = vec![0xb8];
+    code.extend(address.to_le_bytes());
+    code.extend([0xff, 0xe0]);
+    code
+}
+
+/// The address of a place in the file.
+pub(crate) fn address(at: usize) -> u32 {
+    BASE + u32::try_from(at).expect("a place in a file of one page")
+}
+
+/// Where a guest that waits goes on when the button is pressed.
+pub(crate) fn pressed() -> u32 {
+    address(PRESSED)
+}
+
+/// The limit and the base of a table that has its one gate at vector 0x40.
+fn idtr() -> Vec<u8> {
+    let offset: u16 = 0x40 * 8;
+    let mut idtr = (offset + 7).to_le_bytes().to_vec();
+    idtr.extend((address(GATE) - u32::from(offset)).to_le_bytes());
+    idtr
+}
+
+/// An interrupt gate to `PRESSED`. PVH has no word on selectors; 8 is cloud-hypervisor's code segment.
+fn gate() -> Vec<u8> {
+    let [low, high] = [pressed() & 0xffff, pressed() >> 16].map(u32::to_le_bytes);
+    vec![low[0], low[1], 8, 0, 0, 0x8e, high[0], high[1]]
+}
+
+fn put(file: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+    assert!(file.len() <= at, "the parts of the guest do not overlap");
+    file.resize(at, 0);
+    file.extend(bytes);
 }
 
 /// mov dx, port (16-bit operand); mov al, byte; out dx, al

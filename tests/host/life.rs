@@ -1,285 +1,329 @@
-//! The life of a VM: it starts, stops, ends, fails and comes back.
+//! A VM's life under systemd, when no nkudo command runs.
 
-use super::Case;
+use std::time::{Duration, Instant};
+
 use super::guest::Then;
-use super::machine::{Machine, Networkd};
+use super::host::{Host, LAN, unit, vm};
+use super::machine::Networkd;
+use super::until::until;
 
-pub(super) const CASES: &[Case] = &[
-    (
-        "a_vm_of_one_file_and_two_commands_runs_and_systemd_owns_it",
-        a_vm_of_one_file_and_two_commands_runs_and_systemd_owns_it,
-    ),
-    (
-        "a_killed_vmm_is_restarted_by_systemd_alone_tap_and_all",
-        a_killed_vmm_is_restarted_by_systemd_alone_tap_and_all,
-    ),
-    (
-        "a_guest_that_powers_off_ends_its_unit_cleanly_and_leaves_no_tap",
-        a_guest_that_powers_off_ends_its_unit_cleanly_and_leaves_no_tap,
-    ),
-    (
-        "systemctl_stop_presses_the_power_button_and_the_guest_reacts",
-        systemctl_stop_presses_the_power_button_and_the_guest_reacts,
-    ),
-    (
-        "a_guest_that_ignores_the_power_button_is_ended_after_its_stop_timeout",
-        a_guest_that_ignores_the_power_button_is_ended_after_its_stop_timeout,
-    ),
-    (
-        "a_crashed_guest_fails_its_unit_and_is_restarted",
-        a_crashed_guest_fails_its_unit_and_is_restarted,
-    ),
-    (
-        "a_guest_that_resets_stays_the_same_unit",
-        a_guest_that_resets_stays_the_same_unit,
-    ),
-    (
-        "one_vm_that_cannot_start_does_not_hold_up_the_others",
-        one_vm_that_cannot_start_does_not_hold_up_the_others,
-    ),
-    ("stop_holds_a_vm_until_start", stop_holds_a_vm_until_start),
-    (
-        "twenty_vms_start_and_stop_at_once",
-        twenty_vms_start_and_stop_at_once,
-    ),
+cases![
+    a_killed_vmm_is_restarted_on_the_same_tap,
+    a_killed_vmm_is_restarted_after_a_daemon_reload,
+    a_killed_vmm_is_restarted_after_a_daemon_reexec,
+    a_guest_that_powers_off_is_gone_and_stays_so,
+    a_guest_that_powers_off_at_once_is_no_failure,
+    a_guest_that_crashes_is_restarted,
+    a_guest_that_always_crashes_is_given_up,
+    restart_always_brings_a_powered_off_guest_back,
+    a_resetting_guest_keeps_its_vmm,
+    a_stop_is_a_clean_shutdown_by_the_power_button,
+    a_guest_that_ignores_the_button_is_ended_after_its_timeout,
+    a_frozen_vmm_does_not_hold_up_a_stop,
+    a_vmm_that_ignores_sigterm_is_killed_and_leaves_nothing,
+    a_restart_by_systemd_keeps_the_tap,
+    all_vms_stop_with_their_slice,
 ];
 
-const HELLO: &str = r#"
-[network.lan]
-address = ["192.168.100.1/24"]
-[vm.hello]
-memory = "64M"
-kernel = "/srv/hello"
-stop-timeout = "3s"
-[[vm.hello.nic]]
-network = "lan"
-"#;
+/// A host with one VM that runs.
+fn web(then: Then, more: &str) -> Host {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", then);
+    host.switch_to(&[LAN, &vm("web", more)].concat()).done();
+    host.tap_is_in("web", "nk-lan");
+    host.printed("web", 1);
+    host.no_nkudo_runs();
+    host
+}
 
-fn a_vm_of_one_file_and_two_commands_runs_and_systemd_owns_it() {
-    for networkd in [Networkd::On, Networkd::Off] {
-        let machine = Machine::boot(networkd);
-        machine.guest("hello", Then::Halt);
-        let said = machine.switch(HELLO).exits(0);
-        assert!(said.contains("VM hello: start: it does not run"), "{said}");
+/// Kills the VMM, and checks that systemd starts it anew with all that it had.
+fn survives_a_kill(host: &Host, printed: usize) {
+    let pid = host.main_pid("web");
+    let tap = host.tap_is_in("web", "nk-lan");
+    host.machine.ok(&["kill", "-KILL", &pid.to_string()]);
+    host.active_again("web", pid);
+    let again = host.tap_is_in("web", "nk-lan");
+    assert_eq!(
+        (&again["ifindex"], &again["address"]),
+        (&tap["ifindex"], &tap["address"])
+    );
+    host.printed("web", printed + 1);
+    let journal = host.journal("web");
+    assert!(
+        journal.contains("the VMM was killed by SIGKILL"),
+        "{journal}"
+    );
+    host.no_nkudo_runs();
+    // It is as declared again, without a word of nkudo's.
+    host.nkudo(&["switch"]).done().says("nothing to do");
+}
 
-        let pid = machine.main_pid("hello");
-        let status = machine.ok(&["systemctl", "status", "--no-pager", "-l", "nkudo-vm@hello"]);
-        for text in [
-            "/run/systemd/transient/nkudo-vm@hello.service; transient",
-            "/nkudo.slice/nkudo-vm@hello.service",
-            "/usr/local/bin/cloud-hypervisor --api-socket path=/run/nkudo/vms/hello/api.sock",
-        ] {
-            assert!(status.contains(text), "{text} is not in\n{status}");
+fn a_killed_vmm_is_restarted_on_the_same_tap() {
+    let host = web(Then::PowerOffWhenAsked, "");
+    survives_a_kill(&host, 1);
+    survives_a_kill(&host, 2);
+    assert_eq!(host.property("web", "NRestarts"), "2");
+}
+
+fn a_killed_vmm_is_restarted_after_a_daemon_reload() {
+    let host = web(Then::PowerOffWhenAsked, "");
+    let pid = host.main_pid("web");
+    host.machine.ok(&["systemctl", "daemon-reload"]);
+    assert_eq!(host.main_pid("web"), pid);
+    survives_a_kill(&host, 1);
+    host.machine.ok(&["systemctl", "stop", &unit("web")]);
+    host.is_gone("web");
+}
+
+fn a_killed_vmm_is_restarted_after_a_daemon_reexec() {
+    let host = web(Then::PowerOffWhenAsked, "");
+    let pid = host.main_pid("web");
+    host.machine.ok(&["systemctl", "daemon-reexec"]);
+    until("systemd is back", || {
+        let state = host.machine.run(&["systemctl", "is-active", &unit("web")]);
+        if state.status.success() {
+            Ok(())
+        } else {
+            Err(String::new())
         }
-        machine.until("the guest's line is in the journal", || {
-            machine.journal("hello").contains("hello lives")
-        });
-        let by_field = machine.ok(&["journalctl", "-q", "-o", "cat", "NKUDO_VM=hello"]);
-        assert!(by_field.contains("hello lives"), "{by_field}");
-        assert!(by_field.contains("started hello in"), "{by_field}");
-
-        assert_eq!(machine.links(), ["lo", "nk-lan", "nkt-hello-0"]);
-        assert_eq!(machine.master("nkt-hello-0"), "nk-lan");
-        let bridge = machine.ok(&["ip", "-br", "address", "show", "nk-lan"]);
-        assert!(
-            bridge.contains("UP") && bridge.contains("192.168.100.1/24"),
-            "{bridge}"
-        );
-
-        // Nothing of nkudo runs, and a second switch finds nothing to do.
-        assert!(!machine.run(&["pgrep", "-x", "nkudo"]).status.success());
-        let said = machine.nkudo(&["switch"]).exits(0);
-        assert!(said.contains("nothing to do"), "{said}");
-        assert_eq!(machine.main_pid("hello"), pid);
-
-        let status = machine.nkudo(&["status"]);
-        status.exits(0);
-        let line = status.stdout();
-        let line = line.lines().find(|line| line.starts_with("hello")).unwrap();
-        assert!(line.contains("running") && line.contains(&pid), "{line}");
-        let json = machine.nkudo(&["status", "--json", "hello"]).stdout();
-        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(json["vms"][0]["state"], "running");
-        assert_eq!(json["vms"][0]["main-pid"].to_string(), pid);
-    }
-}
-
-fn a_killed_vmm_is_restarted_by_systemd_alone_tap_and_all() {
-    let machine = Machine::boot(Networkd::On);
-    machine.guest("hello", Then::Halt);
-    machine.switch(HELLO).exits(0);
-    let mut pid = machine.main_pid("hello");
-    let index = |machine: &Machine| machine.ok(&["cat", "/sys/class/net/nkt-hello-0/ifindex"]);
-    let tap = index(&machine);
-    // Also after systemd has read the unit back from its file, and after it has replaced itself.
-    for before in ["show-environment", "daemon-reload", "daemon-reexec"] {
-        machine.ok(&["systemctl", before]);
-        machine.ok(&["kill", "-KILL", &pid]);
-        machine.until("another VMM runs", || {
-            let now = machine.property("hello", "MainPID");
-            now != "0" && now != pid && machine.property("hello", "SubState") == "running"
-        });
-        pid = machine.main_pid("hello");
-        assert_eq!(index(&machine), tap, "after {before}: it is another TAP");
-        assert_eq!(machine.master("nkt-hello-0"), "nk-lan");
-    }
-    let journal = machine.journal("hello");
-    assert!(
-        journal.contains("VM hello ended: the VMM was killed by SIGKILL"),
-        "{journal}"
-    );
-    // What systemd restarted is what was declared.
-    let said = machine.nkudo(&["switch"]).exits(0);
-    assert!(said.contains("nothing to do"), "{said}");
-}
-
-fn a_guest_that_powers_off_ends_its_unit_cleanly_and_leaves_no_tap() {
-    let machine = Machine::boot(Networkd::On);
-    machine.guest("hello", Then::PowerOff);
-    machine.switch(HELLO).exits(0);
-    machine.until("its unit is gone", || machine.vm_units().is_empty());
-    assert_eq!(machine.links(), ["lo", "nk-lan"]);
-    let journal = machine.journal("hello");
-    assert!(
-        journal.contains("VM hello ended: the guest powered off"),
-        "{journal}"
-    );
-    assert!(journal.contains("Deactivated successfully"), "{journal}");
-    let record = machine.ok(&["journalctl", "-q", "-o", "json", "NKUDO_EXIT=powered-off"]);
-    let record: serde_json::Value = serde_json::from_str(record.lines().next().unwrap()).unwrap();
-    assert_eq!(record["NKUDO_VM"], "hello");
-    assert_eq!(record["MESSAGE_ID"], "bbe3a6f334f74964b9a10ac886373388");
-}
-
-fn systemctl_stop_presses_the_power_button_and_the_guest_reacts() {
-    let machine = Machine::boot(Networkd::On);
-    machine.guest("hello", Then::PowerOffWhenAsked);
-    machine.switch(&HELLO.replace("3s", "30s")).exits(0);
-    machine.until("the guest has booted", || {
-        machine.journal("hello").contains("hello lives")
     });
-    machine.ok(&["systemctl", "stop", "nkudo-vm@hello"]);
-    let journal = machine.journal("hello");
-    assert!(journal.contains("the guest powered off 0."), "{journal}");
-    assert!(
-        journal.contains("VM hello ended: it was stopped"),
-        "{journal}"
-    );
-    assert_eq!(machine.vm_units(), "");
-    assert_eq!(machine.links(), ["lo", "nk-lan"]);
+    assert_eq!(host.main_pid("web"), pid);
+    survives_a_kill(&host, 1);
+    host.machine.ok(&["systemctl", "stop", &unit("web")]);
+    host.is_gone("web");
 }
 
-fn a_guest_that_ignores_the_power_button_is_ended_after_its_stop_timeout() {
-    let machine = Machine::boot(Networkd::On);
-    machine.guest("hello", Then::Halt);
-    machine.switch(&HELLO.replace("3s", "700ms")).exits(0);
-    machine.nkudo(&["stop", "hello"]).exits(0);
-    let journal = machine.journal("hello");
-    assert!(
-        journal.contains("did not react to the power button within 700ms"),
-        "{journal}"
-    );
-    assert!(
-        journal.contains("VM hello ended: it was stopped"),
-        "{journal}"
-    );
-    // The unit did not fail for it: its name is free.
-    assert_eq!(machine.vm_units(), "");
-}
-
-fn a_crashed_guest_fails_its_unit_and_is_restarted() {
-    let machine = Machine::boot(Networkd::On);
-    machine.guest("hello", Then::Crash);
-    let said = machine.switch(HELLO).exits(4);
-    assert!(said.contains("error: VM hello: "), "{said}");
-    assert!(said.contains("a vCPU failed: the guest crashed"), "{said}");
-    machine.until("systemd has tried again", || {
-        machine.journal("hello").matches("hello lives").count() >= 2
-    });
-    // The guest is mended: the next switch does not wait for systemd's next try, which may by now
-    // be half a minute away.
-    machine.guest("hello", Then::Halt);
-    // A start of the broken guest may be under way, and fail yet.
-    machine.until("a switch gets through", || machine.nkudo(&["switch"]).is(0));
-    machine.main_pid("hello");
-}
-
-fn a_guest_that_resets_stays_the_same_unit() {
-    let machine = Machine::boot(Networkd::On);
-    machine.guest("hello", Then::Reset);
-    machine.switch(HELLO).exits(0);
-    let pid = machine.main_pid("hello");
-    machine.until("the guest has booted again", || {
-        machine.journal("hello").matches("hello lives").count() >= 3
-    });
-    assert_eq!(machine.main_pid("hello"), pid);
-    assert_eq!(machine.property("hello", "NRestarts"), "0");
-}
-
-fn one_vm_that_cannot_start_does_not_hold_up_the_others() {
-    let machine = Machine::boot(Networkd::On);
-    machine.guest("hello", Then::Halt);
-    let with_broken = format!("{HELLO}[vm.broken]\nmemory = \"64M\"\nkernel = \"/srv/none\"\n");
-    let said = machine.switch(&with_broken).exits(4);
-    assert!(said.contains("error: VM broken: "), "{said}");
-    // Its own last words, indented.
-    assert!(
-        said.contains("    ") && said.contains("No such file or directory"),
-        "{said}"
-    );
-    assert!(
-        said.contains("journalctl -u nkudo-vm@broken.service"),
-        "{said}"
-    );
-    let pid = machine.main_pid("hello");
-    // It was switched: the failed VM is what remains to be done.
-    let target = machine.ok(&["readlink", "/var/lib/nkudo/current"]);
-    assert_eq!(target.trim(), "generations/1");
-    machine.nkudo(&["switch"]).exits(4);
-    assert_eq!(machine.main_pid("hello"), pid);
-}
-
-fn stop_holds_a_vm_until_start() {
-    let machine = Machine::boot(Networkd::On);
-    machine.guest("hello", Then::PowerOffWhenAsked);
-    machine.switch(HELLO).exits(0);
-    machine.nkudo(&["stop", "hello"]).exits(0);
-    assert_eq!(machine.vm_units(), "");
-    let said = machine.nkudo(&["switch"]).exits(0);
-    assert!(said.contains("it is held"), "{said}");
-    assert_eq!(machine.vm_units(), "");
-    machine.nkudo(&["start", "hello"]).exits(0);
-    let pid = machine.main_pid("hello");
-    machine.nkudo(&["start", "hello"]).exits(0);
-    assert_eq!(machine.main_pid("hello"), pid);
-    machine.nkudo(&["restart", "hello"]).exits(0);
-    assert_ne!(machine.main_pid("hello"), pid);
-    // What is not declared is refused, and named.
-    let said = machine.nkudo(&["start", "other"]).exits(1);
-    assert!(said.contains("has no VM other"), "{said}");
-}
-
-fn twenty_vms_start_and_stop_at_once() {
-    use std::fmt::Write as _;
-    let machine = Machine::boot(Networkd::Off);
-    machine.guest("hello", Then::Halt);
-    let mut configuration = "[network.lan]\n".to_owned();
-    for number in 0..20 {
-        let _ = write!(
-            configuration,
-            "[vm.vm{number}]\nmemory = \"32M\"\nkernel = \"/srv/hello\"\nstop-timeout = \"100ms\"\n\
-             [[vm.vm{number}.nic]]\nnetwork = \"lan\"\n"
-        );
-    }
-    machine.switch(&configuration).exits(0);
-    let running = machine.vm_units();
-    let active = running
+/// The words that `unit post` puts into the journal, oldest first.
+fn exits(host: &Host) -> Vec<String> {
+    let _ = host.machine.run(&["journalctl", "--sync"]);
+    let argv = [
+        "journalctl",
+        "-q",
+        "--no-pager",
+        "-o",
+        "cat",
+        "--output-fields=NKUDO_EXIT",
+        "NKUDO_VM=web",
+        "+",
+        "_SYSTEMD_UNIT=nkudo-vm@web.service",
+    ];
+    let journal = host.machine.ok(&argv);
+    let known = [
+        "powered-off",
+        "stopped",
+        "crashed",
+        "vmm-failed",
+        "vmm-killed",
+        "stopped-by-kill",
+    ];
+    journal
         .lines()
-        .filter(|line| line.contains(" active running "))
-        .count();
-    assert_eq!(active, 20, "{running}");
-    assert_eq!(machine.links().len(), 22);
-    machine.switch("").exits(0);
-    assert_eq!(machine.vm_units(), "");
-    assert_eq!(machine.links(), ["lo"]);
+        .filter(|line| known.contains(line))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn a_guest_that_powers_off_is_gone_and_stays_so() {
+    let host = web(Then::PowerOffWhenAsked, "");
+    // Past nkudo and systemd, as if the guest had been told from within.
+    assert_eq!(host.ask("web", "PUT vm.power-button").0, 204);
+    host.is_gone("web");
+    assert_eq!(exits(&host), ["powered-off"]);
+    let ended = [
+        "journalctl",
+        "-q",
+        "-o",
+        "json",
+        "MESSAGE_ID=bbe3a6f334f74964b9a10ac886373388",
+    ];
+    let ended: serde_json::Value = serde_json::from_str(&host.machine.ok(&ended)).unwrap();
+    assert_eq!(
+        (&ended["NKUDO_VM"], &ended["NKUDO_EXIT"]),
+        (&"web".into(), &"powered-off".into())
+    );
+    assert!(
+        !host
+            .machine
+            .run(&["systemctl", "is-failed", &unit("web")])
+            .status
+            .success()
+    );
+    host.no_nkudo_runs();
+    let status = host.nkudo(&["status"]).done();
+    assert!(status.stdout.contains("stopped"), "{status}");
+}
+
+/// Whether the guest is gone before the switch has looked at it, or while it does, or after.
+fn a_guest_that_powers_off_at_once_is_no_failure() {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", Then::PowerOff);
+    host.configure(&[LAN, &vm("web", "")].concat());
+    host.nkudo(&["render"]).done();
+    for times in 1..=8 {
+        host.nkudo(&["switch"]).done();
+        host.is_gone("web");
+        host.printed("web", times);
+        assert_eq!(exits(&host), vec!["powered-off"; times]);
+    }
+}
+
+fn a_guest_that_crashes_is_restarted() {
+    let host = web(Then::CrashWhenAsked, "");
+    let pid = host.main_pid("web");
+    assert_eq!(host.ask("web", "PUT vm.power-button").0, 204);
+    host.active_again("web", pid);
+    host.tap_is_in("web", "nk-lan");
+    host.printed("web", 2);
+    assert_eq!(exits(&host), ["crashed"]);
+    assert_eq!(host.property("web", "NRestarts"), "1");
+    let journal = host.journal("web");
+    assert!(journal.contains("VCPU generated error"), "{journal}");
+}
+
+fn a_guest_that_always_crashes_is_given_up() {
+    let host = Host::boot(Networkd::On);
+    // Five tries a minute; without a drop-in the pauses between them grow.
+    let drop_in = "[Service]\nRestartSec=100ms\nRestartSteps=0\n";
+    let path = "/etc/systemd/system/nkudo-vm@.service.d/impatient.conf";
+    host.machine.write(path, drop_in, 0o644);
+    host.guest("web", Then::Crash);
+    host.switch_to(&[LAN, &vm("web", "")].concat())
+        .ended(4)
+        .says("VM web: ")
+        .says("a vCPU failed: the guest crashed");
+    until("systemd gives up", || {
+        match host.property("web", "ActiveState").as_str() {
+            "failed" => Ok(()),
+            other => Err(other.to_owned()),
+        }
+    });
+    host.printed("web", 5);
+    // A new guest is tried at once, whatever the old one did.
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.nkudo(&["switch"]).done();
+    assert_eq!(host.property("web", "ActiveState"), "active");
+    host.tap_is_in("web", "nk-lan");
+}
+
+fn restart_always_brings_a_powered_off_guest_back() {
+    let host = web(Then::PowerOffWhenAsked, "restart = \"always\"");
+    let pid = host.main_pid("web");
+    assert_eq!(host.ask("web", "PUT vm.power-button").0, 204);
+    host.active_again("web", pid);
+    host.tap_is_in("web", "nk-lan");
+    // A stop that somebody asks for is one nevertheless.
+    host.machine.ok(&["systemctl", "stop", &unit("web")]);
+    host.is_gone("web");
+}
+
+fn a_resetting_guest_keeps_its_vmm() {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", Then::Reset);
+    host.switch_to(&[LAN, &vm("web", "stop-timeout = \"1s\"")].concat())
+        .done();
+    let pid = host.main_pid("web");
+    until("the guest has booted three times", || {
+        let journal = host.journal("web");
+        let lines = journal
+            .lines()
+            .filter(|l| l.trim_end() == "hello from web")
+            .count();
+        if lines >= 3 {
+            Ok(())
+        } else {
+            Err(format!("{lines} lines"))
+        }
+    });
+    assert_eq!(host.main_pid("web"), pid);
+    assert_eq!(host.property("web", "NRestarts"), "0");
+    host.machine.ok(&["systemctl", "stop", &unit("web")]);
+    host.is_gone("web");
+}
+
+fn a_stop_is_a_clean_shutdown_by_the_power_button() {
+    let host = web(Then::PowerOffWhenAsked, "");
+    let begun = Instant::now();
+    host.machine.ok(&["systemctl", "stop", &unit("web")]);
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+    host.is_gone("web");
+    let journal = host.journal("web");
+    assert!(journal.contains("the guest powered off"), "{journal}");
+    assert_eq!(exits(&host), ["stopped"]);
+    host.no_nkudo_runs();
+}
+
+fn a_guest_that_ignores_the_button_is_ended_after_its_timeout() {
+    let host = web(Then::Halt, "stop-timeout = \"1s\"");
+    let begun = Instant::now();
+    host.machine.ok(&["systemctl", "stop", &unit("web")]);
+    let took = begun.elapsed();
+    assert!((1..8).contains(&took.as_secs()), "{took:?}");
+    host.is_gone("web");
+    let journal = host.journal("web");
+    assert!(
+        journal.contains("did not react to the power button within 1s"),
+        "{journal}"
+    );
+    assert_eq!(exits(&host), ["stopped"]);
+}
+
+fn a_frozen_vmm_does_not_hold_up_a_stop() {
+    let host = web(Then::PowerOffWhenAsked, "stop-timeout = \"1s\"");
+    let pid = host.main_pid("web").to_string();
+    host.machine.ok(&["kill", "-STOP", &pid]);
+    let begun = Instant::now();
+    host.switch_to("").done();
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    host.has_nothing();
+}
+
+fn a_vmm_that_ignores_sigterm_is_killed_and_leaves_nothing() {
+    let host = Host::boot(Networkd::On);
+    // For the VMM to ignore it, systemd has to send another signal, which a VMM has no use for.
+    let drop_in = "[Service]\nKillSignal=SIGURG\nTimeoutStopSec=3s\n";
+    let path = "/etc/systemd/system/nkudo-vm@web.service.d/deaf.conf";
+    host.machine.write(path, drop_in, 0o644);
+    host.guest("web", Then::Halt);
+    host.switch_to(&[LAN, &vm("web", "stop-timeout = \"1s\"")].concat())
+        .done();
+    host.printed("web", 1);
+    // The unit is left failed, with its name and its TAP, until nkudo clears it away.
+    host.switch_to("").done();
+    host.has_nothing();
+    assert_eq!(exits(&host), ["stopped-by-kill"]);
+}
+
+fn a_restart_by_systemd_keeps_the_tap() {
+    let host = web(Then::PowerOffWhenAsked, "");
+    let pid = host.main_pid("web");
+    let tap = host.tap_is_in("web", "nk-lan");
+    host.machine.ok(&["systemctl", "restart", &unit("web")]);
+    assert_ne!(host.main_pid("web"), pid);
+    assert_eq!(host.tap_is_in("web", "nk-lan")["ifindex"], tap["ifindex"]);
+    host.printed("web", 2);
+    host.nkudo(&["switch"]).done().says("nothing to do");
+}
+
+fn all_vms_stop_with_their_slice() {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.guest("db", Then::PowerOffWhenAsked);
+    host.switch_to(&[LAN, &vm("web", ""), &vm("db", "")].concat())
+        .done();
+    host.machine.ok(&["systemctl", "stop", "nkudo.slice"]);
+    host.is_gone("web");
+    host.is_gone("db");
+    host.nkudo(&["switch"]).done();
+    for id in ["web", "db"] {
+        assert_eq!(host.property(id, "ActiveState"), "active");
+        host.tap_is_in(id, "nk-lan");
+    }
 }

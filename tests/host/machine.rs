@@ -1,19 +1,22 @@
 //! A throw-away Debian 13 with its own PID 1, network and files, booted by systemd-nspawn.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use tempfile::TempDir;
 
-use super::guest::{Guest, Then};
-use super::{real_vmm, stand_in};
+use super::cgroup::Cgroup;
+use super::programs;
+
+cases![a_debian_13_boots_with_systemd_257_or_newer];
 
 const PACKAGES: &str =
     "systemd,systemd-sysv,libnss-systemd,dbus,udev,nftables,iproute2,kmod,procps,acl";
@@ -71,139 +74,50 @@ impl Machine {
             _directory: directory,
         };
         machine.wait_until_booted();
-        machine.install(Path::new(env!("CARGO_BIN_EXE_nkudo")), "nkudo");
-        let vmm = real_vmm().unwrap_or_else(|| std::env::current_exe().unwrap());
-        machine.install(&vmm, stand_in::NAME);
-        let slice = concat!(env!("CARGO_MANIFEST_DIR"), "/units/nkudo.slice");
-        machine.write(
-            "/etc/systemd/system/nkudo.slice",
-            fs::read(slice).unwrap(),
-            0o644,
-        );
         machine
     }
 
-    /// Writes the configuration.
-    pub(crate) fn configure(&self, configuration: &str) {
-        self.write("/etc/nkudo/nkudo.toml", configuration, 0o644);
-    }
-
-    /// Runs nkudo.
-    pub(crate) fn nkudo(&self, arguments: &[&str]) -> Ran {
-        let argv: Vec<&str> = std::iter::once("nkudo")
-            .chain(arguments.iter().copied())
-            .collect();
-        Ran(self.run(&argv))
-    }
-
-    /// Writes the configuration, renders it and switches to it.
-    pub(crate) fn switch(&self, configuration: &str) -> Ran {
-        self.configure(configuration);
-        self.nkudo(&["render"]).exits(0);
-        self.nkudo(&["switch"])
-    }
-
-    /// Puts a guest at `/srv/<name>`, which prints `<name> lives`.
-    pub(crate) fn guest(&self, name: &str, then: Then) {
-        let line = format!("{name} lives");
-        self.write(
-            &format!("/srv/{name}"),
-            Guest { line: &line, then }.elf(),
-            0o644,
-        );
-    }
-
-    /// A property of a VM's unit.
-    pub(crate) fn property(&self, id: &str, name: &str) -> String {
-        let unit = format!("nkudo-vm@{id}.service");
-        self.ok(&["systemctl", "show", "-P", name, &unit])
-            .trim()
-            .to_owned()
-    }
-
-    /// The PID of a VM's VMM, which has to run.
-    pub(crate) fn main_pid(&self, id: &str) -> String {
+    /// Boots the machine anew: the same files, and nothing of what ran.
+    pub(crate) fn reboot(&mut self) {
+        // Its own connection ends with the machine, so it may fail.
+        self.run(&["systemctl", "reboot"]);
+        let ended = self.nspawn.child.wait().unwrap();
         assert_eq!(
-            self.property(id, "ActiveState"),
-            "active",
-            "{}",
-            self.journal(id)
+            ended.code(),
+            Some(133),
+            "a reboot ends systemd-nspawn with 133"
         );
-        let pid = self.property(id, "MainPID");
-        assert_ne!(pid, "0");
-        pid
-    }
-
-    /// What the journal has of a VM's unit.
-    pub(crate) fn journal(&self, id: &str) -> String {
-        self.ok(&["journalctl", "--sync"]);
-        let unit = format!("nkudo-vm@{id}.service");
-        self.ok(&[
-            "journalctl",
-            "-q",
-            "--no-pager",
-            "-o",
-            "cat",
-            "-n",
-            "200",
-            "-u",
-            &unit,
-        ])
-    }
-
-    /// The units of VMs that systemd has, whatever their state.
-    pub(crate) fn vm_units(&self) -> String {
-        let arguments = [
-            "systemctl",
-            "list-units",
-            "--all",
-            "--no-legend",
-            "--plain",
-            "nkudo-vm@*",
-        ];
-        self.ok(&arguments).trim().to_owned()
-    }
-
-    /// The names of the machine's links.
-    pub(crate) fn links(&self) -> Vec<String> {
-        let listed = self.ok(&["ip", "-br", "link"]);
-        let mut names: Vec<String> = listed
-            .lines()
-            .filter_map(|line| line.split_whitespace().next())
-            .map(str::to_owned)
-            .collect();
-        names.sort();
-        names
-    }
-
-    /// The bridge that a link is in.
-    pub(crate) fn master(&self, link: &str) -> String {
-        let text = self.ok(&["ip", "-o", "link", "show", link]);
-        let mut words = text.split_whitespace().skip_while(|word| *word != "master");
-        words.nth(1).unwrap_or("").to_owned()
-    }
-
-    /// Waits until something is so, and says what was waited for if it never is.
-    pub(crate) fn until(&self, what: &str, so: impl Fn() -> bool) {
-        let end = Instant::now() + Duration::from_secs(30);
-        while !so() {
-            assert!(
-                Instant::now() < end,
-                "it never was so: {what}\n{}",
-                self.ok(&["journalctl", "-q", "--no-pager", "-n", "60"])
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Whether a path is there.
-    pub(crate) fn exists(&self, path: &str) -> bool {
-        self.inside(path).symlink_metadata().is_ok()
+        self.nspawn = Nspawn::start(&self.root, &self.root.with_file_name("console"));
+        self.wait_until_booted();
     }
 
     /// Runs a command in the machine.
     pub(crate) fn run<S: AsRef<OsStr>>(&self, argv: &[S]) -> Output {
-        Command::new("nsenter")
+        self.command(argv).output().expect("nsenter starts")
+    }
+
+    /// Begins a command, with its output to be read when it has ended.
+    pub(crate) fn spawn<S: AsRef<OsStr>>(&self, argv: &[S]) -> Child {
+        let mut command = self.command(argv);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("nsenter starts")
+    }
+
+    /// A shell in the machine, on this terminal, until it ends.
+    pub(crate) fn enter(&self) {
+        let mut shell = self.command(&["bash", "-l"]);
+        let term = std::env::var_os("TERM").unwrap_or_else(|| "linux".into());
+        let ended = shell
+            .stdin(Stdio::inherit())
+            .env("TERM", term)
+            .env("HOME", "/root")
+            .status();
+        ended.expect("nsenter starts");
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, argv: &[S]) -> Command {
+        let mut command = Command::new("nsenter");
+        command
             .args(["-t", &self.nspawn.leader.to_string()])
             .args(["-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--"])
             .args(argv)
@@ -213,9 +127,8 @@ impl Machine {
                 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             )
             .env("LANG", "C.UTF-8")
-            .stdin(Stdio::null())
-            .output()
-            .expect("nsenter starts")
+            .stdin(Stdio::null());
+        command
     }
 
     /// Runs a command that must succeed, and returns what it printed.
@@ -237,17 +150,27 @@ impl Machine {
         write_file(&self.inside(path), bytes.as_ref(), mode);
     }
 
-    /// Puts a program of this host into the machine's /usr/local/bin.
-    fn install(&self, binary: &Path, name: &str) {
-        let bytes = fs::read(binary).unwrap_or_else(|e| panic!("{}: {e}", binary.display()));
-        write_file(
-            &self.inside(&format!("/usr/local/bin/{name}")),
-            &bytes,
-            0o755,
-        );
+    /// A copy of PID 1's descriptor of a TAP.
+    pub(crate) fn tap_of_pid_1(&self, name: &str) -> OwnedFd {
+        let leader = self.nspawn.leader;
+        let is_of_it = |fd: &str| {
+            let info = fs::read_to_string(format!("/proc/{leader}/fdinfo/{fd}"));
+            let info = info.unwrap_or_default();
+            let mut lines = info.lines().filter_map(|line| line.strip_prefix("iff:"));
+            lines.any(|interface| interface.trim() == name)
+        };
+        let fds = fs::read_dir(format!("/proc/{leader}/fd")).unwrap();
+        let fd = fds
+            .filter_map(|fd| fd.unwrap().file_name().into_string().ok())
+            .find(|fd| is_of_it(fd))
+            .unwrap_or_else(|| panic!("PID 1 does not hold {name}"));
+        let pid = Pid::from_raw(leader.try_into().unwrap()).unwrap();
+        let pid_1 = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        pidfd_getfd(pid_1, fd.parse().unwrap(), PidfdGetfdFlags::empty()).unwrap()
     }
 
-    fn inside(&self, path: &str) -> PathBuf {
+    /// The path of a file of the machine, from here.
+    pub(crate) fn inside(&self, path: &str) -> PathBuf {
         assert!(path.starts_with('/'), "{path} is not absolute");
         PathBuf::from(format!("/proc/{}/root{path}", self.nspawn.leader))
     }
@@ -271,52 +194,29 @@ impl Machine {
     }
 }
 
-/// How a run of nkudo ended.
-#[derive(Debug)]
-pub(crate) struct Ran(Output);
-
-impl Ran {
-    /// Checks the exit code; returns what was said on standard error.
-    #[track_caller]
-    pub(crate) fn exits(&self, code: i32) -> String {
-        let stderr = String::from_utf8_lossy(&self.0.stderr).into_owned();
-        assert_eq!(self.0.status.code(), Some(code), "{stderr}");
-        stderr
-    }
-
-    /// Whether it ended with this exit code.
-    pub(crate) fn is(&self, code: i32) -> bool {
-        self.0.status.code() == Some(code)
-    }
-
-    pub(crate) fn stdout(&self) -> String {
-        String::from_utf8_lossy(&self.0.stdout).into_owned()
-    }
-}
-
 /// The nspawn process, in a process group of its own, and PID 1 of the machine.
 #[derive(Debug)]
 struct Nspawn {
     child: Child,
     leader: u32,
+    /// The machine's, which nspawn's own files in /run have.
+    name: OsString,
     _cgroup: Cgroup,
 }
 
 impl Nspawn {
     fn start(root: &Path, console: &Path) -> Self {
         let log = fs::File::create(console).unwrap();
-        // A control group of its own: without one, the PID 1s of two machines would share theirs, and
-        // take each other's processes for their units'.
         let cgroup = Cgroup::make();
+        let name = root.parent().and_then(Path::file_name).unwrap().to_owned();
         let mut command = Command::new("sh");
         command
-            .args([
-                "-c",
-                "echo $$ >\"$0/cgroup.procs\" && exec systemd-nspawn \"$@\"",
-            ])
-            .arg(&cgroup.0)
+            .args(["-c", "echo $$ >\"$0\" && exec systemd-nspawn \"$@\""])
+            .arg(cgroup.procs())
             .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
             .arg("-q")
+            .arg("--machine")
+            .arg(&name)
             .arg("-D")
             .arg(root)
             .args(["--register=no", "--keep-unit", "-b", "--private-network"])
@@ -334,6 +234,7 @@ impl Nspawn {
         let mut nspawn = Self {
             child,
             leader: 0,
+            name,
             _cgroup: cgroup,
         };
         let end = Instant::now() + BOOT_LIMIT;
@@ -352,15 +253,20 @@ impl Nspawn {
 
 impl Drop for Nspawn {
     fn drop(&mut self) {
-        // PID 1 first: with it the kernel ends everything in its PID namespace.
-        for pid in [self.leader, self.child.id()] {
-            if pid != 0 {
-                let _ = Command::new("kill")
-                    .args(["-KILL", &pid.to_string()])
-                    .output();
+        // Not after a reboot: the numbers may be somebody else's by now.
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            // PID 1 first: with it the kernel ends everything in its PID namespace.
+            for pid in [self.leader, self.child.id()] {
+                if pid != 0 {
+                    let _ = Command::new("kill")
+                        .args(["-KILL", &pid.to_string()])
+                        .output();
+                }
             }
+            let _ = self.child.wait();
         }
-        let _ = self.child.wait();
+        let own = Path::new("/run/systemd/nspawn/propagate").join(&self.name);
+        let _ = fs::remove_dir(own);
     }
 }
 
@@ -383,53 +289,6 @@ fn is_leader(pid: u32) -> bool {
     first.is_some_and(|ids| ids.len() > 1 && ids.last() == Some(&"1")) && name.trim() == "systemd"
 }
 
-/// A control group below the test's own, gone with the machine.
-#[derive(Debug)]
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn make() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let mount = mounts
-            .lines()
-            .find(|line| line.contains(" - cgroup2 "))
-            .and_then(|line| line.split_whitespace().nth(4))
-            .expect("the host has cgroup v2");
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
-        let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
-        let name = format!(
-            "nkudo-host-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
-        let path = Path::new(mount).join(own.unwrap_or("")).join(name);
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // The kernel takes a moment to empty the groups of a namespace that ended.
-        let end = Instant::now() + Duration::from_secs(5);
-        while remove_groups(&self.0).is_err() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-/// Removes a tree of control groups: their files are the kernel's, and go with the directories.
-fn remove_groups(path: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_groups(&entry.path())?;
-        }
-    }
-    fs::remove_dir(path)
-}
-
 /// The tmpfs and the overlay on it.
 #[derive(Debug)]
 struct Mounts {
@@ -450,7 +309,8 @@ impl Mounts {
             fs::create_dir(directory.join(name)).unwrap();
         }
         let options = format!(
-            "lowerdir={},upperdir={1}/up,workdir={1}/work",
+            "lowerdir={}:{},upperdir={2}/up,workdir={2}/work",
+            programs::layer().display(),
             base.display(),
             directory.display()
         );
@@ -532,4 +392,21 @@ fn must(command: &mut Command) {
         "{command:?}: {}\n{stderr}",
         output.status
     );
+}
+
+fn a_debian_13_boots_with_systemd_257_or_newer() {
+    let machine = Machine::boot(Networkd::On);
+    let version = machine.ok(&["systemctl", "--version"]);
+    let number = version
+        .split_whitespace()
+        .nth(1)
+        .and_then(|n| n.parse::<u32>().ok());
+    assert!(number.is_some_and(|n| n >= 257), "{version}");
+    machine.ok(&["systemctl", "is-active", "systemd-networkd.service"]);
+    machine.ok(&["cloud-hypervisor", "--version"]);
+    machine.ok(&["nkudo", "--version"]);
+    drop(machine);
+    let machine = Machine::boot(Networkd::Off);
+    let state = machine.run(&["systemctl", "is-active", "systemd-networkd.service"]);
+    assert!(!state.status.success(), "networkd runs though it is off");
 }

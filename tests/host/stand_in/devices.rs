@@ -1,0 +1,144 @@
+//! What the VMM opens.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read as _};
+use std::os::fd::{BorrowedFd, RawFd};
+use std::os::unix::net::UnixListener;
+
+use rustix::ioctl::{Getter, Opcode, ioctl, opcode};
+
+use super::Chain;
+use super::options::{Disk, Options};
+
+/// What is held open while the VM lives.
+#[derive(Debug)]
+pub(super) struct Devices {
+    _files: Vec<File>,
+    _vsock: Option<UnixListener>,
+}
+
+pub(super) fn kernel(options: &Options) -> Result<Vec<u8>, Chain> {
+    fs::read(&options.payload)
+        .map_err(|err| Chain::boot(["Cannot open kernel file".to_owned(), err.to_string()]))
+}
+
+pub(super) fn open(options: &Options) -> Result<Devices, Chain> {
+    let mut files = Vec::new();
+    if let Some(initramfs) = &options.initramfs {
+        files.push(File::open(initramfs).map_err(|err| {
+            Chain::boot(["Cannot open initramfs file".to_owned(), err.to_string()])
+        })?);
+    }
+    for one in &options.disks {
+        files.push(disk(one)?);
+    }
+    for fd in &options.taps {
+        is_a_tap(*fd)?;
+    }
+    let vsock = options.vsock.as_ref().map(UnixListener::bind).transpose();
+    let vsock = vsock.map_err(|err| {
+        device([
+            "Cannot create virtio-vsock backend".to_owned(),
+            "Error binding to the host-side Unix socket".to_owned(),
+            err.to_string(),
+        ])
+    })?;
+    // Only where there is one: then the sandbox has to let it be opened.
+    match File::options().read(true).write(true).open("/dev/kvm") {
+        Ok(kvm) => files.push(kvm),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+        Err(err) => {
+            return Err(Chain::boot([
+                "Failed to open /dev/kvm".to_owned(),
+                err.to_string(),
+            ]));
+        }
+    }
+    Ok(Devices {
+        _files: files,
+        _vsock: vsock,
+    })
+}
+
+fn device<const N: usize>(links: [String; N]) -> Chain {
+    Chain::boot(std::iter::once("Error from device manager".to_owned()).chain(links))
+}
+
+fn disk(disk: &Disk) -> Result<File, Chain> {
+    let path = disk.path.display();
+    let cannot = |err: io::Error| {
+        device([
+            "Cannot open disk path".to_owned(),
+            format!("I/O error (path={path} op=open)"),
+            err.to_string(),
+        ])
+    };
+    let file = File::options()
+        .read(true)
+        .write(disk.write)
+        .open(&disk.path);
+    let file = file.map_err(cannot)?;
+    let mut magic = Vec::new();
+    (&file).take(4).read_to_end(&mut magic).map_err(cannot)?;
+    let is_qcow2 = magic == b"QFI\xfb";
+    // A raw disk may hold anything, a qcow2 header too.
+    if disk.qcow2 && !is_qcow2 {
+        let why = "Disk image type does not match expected type: specified = qcow2, detected = raw";
+        return Err(device([why.to_owned()]));
+    }
+    let locked = if disk.write {
+        file.try_lock()
+    } else {
+        file.try_lock_shared()
+    };
+    match locked {
+        Ok(()) => Ok(file),
+        Err(TryLockError::Error(err)) => Err(cannot(err)),
+        Err(TryLockError::WouldBlock) => Err(Chain::boot([
+            "Error locking disk images: Another instance likely holds a lock".to_owned(),
+            "Cannot lock images of all block devices".to_owned(),
+            format!("Failed to get the lock for disk image: {path}"),
+            "The file is already locked".to_owned(),
+        ])),
+    }
+}
+
+/// `struct ifreq` of linux/if.h, as TUNGETIFF fills it: the name and the flags.
+#[repr(C)]
+struct InterfaceRequest {
+    name: [u8; 16],
+    flags: u16,
+    rest: [u8; 22],
+}
+
+// linux/if_tun.h. It says unsigned int, and fills a struct ifreq.
+const TUNGETIFF: Opcode = opcode::read::<std::ffi::c_uint>(b'T', 210);
+const IFF_TAP: u16 = 0x0002;
+const IFF_VNET_HDR: u16 = 0x4000;
+
+/// Checks that a descriptor is a TAP with the header that cloud-hypervisor's offloads need.
+#[expect(
+    unsafe_code,
+    reason = "TUNGETIFF is an ioctl on a descriptor that came with the process"
+)]
+fn is_a_tap(fd: RawFd) -> Result<(), Chain> {
+    let not_one = |why: String| {
+        device([
+            "Cannot create virtio-net device".to_owned(),
+            "Using existing tap".to_owned(),
+            why,
+        ])
+    };
+    // SAFETY: whoever started this process opened it, and nothing here closes it. A descriptor that
+    // is not open is an error of the ioctl. TUNGETIFF fills a struct ifreq of 40 bytes.
+    let request = unsafe {
+        let fd = BorrowedFd::borrow_raw(fd);
+        ioctl(fd, Getter::<TUNGETIFF, InterfaceRequest>::new())
+    };
+    let request = request.map_err(|err| not_one(err.to_string()))?;
+    let needed = IFF_TAP | IFF_VNET_HDR;
+    if request.flags & needed != needed {
+        return Err(not_one(format!("its flags are {:#x}", request.flags)));
+    }
+    Ok(())
+}

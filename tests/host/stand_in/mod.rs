@@ -1,0 +1,142 @@
+//! The stand-in VMM: what the host tests run where there is no cloud-hypervisor, or no KVM for it.
+//!
+//! It is the test binary itself, under the name `cloud-hypervisor`. It takes the command line that
+//! nkudo writes for release 53 and refuses what that refuses, in its words; opens the files and the
+//! TAPs; serves the API; and carries out the few instructions that `guest` assembles. An option that
+//! nkudo does not write yet is refused, so that nobody forgets to teach it here.
+
+mod api;
+mod cpu;
+mod devices;
+mod options;
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use api::{Api, Asked};
+use cpu::{Cpu, Event};
+use options::Options;
+
+/// The name under which the test binary is the stand-in.
+pub(crate) const NAME: &str = "cloud-hypervisor";
+const VERSION: &str = "v53.0 (stand-in)";
+/// How long a guest's reset takes.
+const RESET: Duration = Duration::from_millis(20);
+
+/// Why the VMM ends with 1: what happened, then what was the cause of that, and so on.
+#[derive(Debug)]
+struct Chain(Vec<String>);
+
+impl Chain {
+    fn of<S: Into<String>>(links: impl IntoIterator<Item = S>) -> Self {
+        Self(links.into_iter().map(Into::into).collect())
+    }
+
+    /// What cloud-hypervisor says before all that concerns the VM.
+    fn boot<S: Into<String>>(links: impl IntoIterator<Item = S>) -> Self {
+        let mut chain = Self::of(["Error booting VM", "The VM could not boot"]);
+        chain.0.extend(links.into_iter().map(Into::into));
+        chain
+    }
+}
+
+/// Runs the stand-in; returns its exit code.
+pub(crate) fn main() -> u8 {
+    let options = match Options::parse(std::env::args_os()) {
+        Ok(options) => options,
+        Err(options::Refusal::Usage(err)) => {
+            let _ = err.print();
+            return u8::try_from(err.exit_code()).unwrap_or(2);
+        }
+        Err(options::Refusal::Config(chain)) => return refuse(&chain, None),
+    };
+    let mut log = match &options.log_file {
+        Some(path) => match File::create(path) {
+            Ok(log) => Some(log),
+            Err(err) => {
+                return refuse(
+                    &Chain::of(["Error creating log file".to_owned(), err.to_string()]),
+                    None,
+                );
+            }
+        },
+        None => None,
+    };
+    let ended = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|err| Chain::of([err.to_string()]))
+        .and_then(|runtime| runtime.block_on(run(&options, log.as_mut())));
+    match ended {
+        Ok(()) => 0,
+        Err(chain) => refuse(&chain, log.as_mut()),
+    }
+}
+
+/// Says why, as cloud-hypervisor does: the chain to standard error, a line to the log.
+fn refuse(chain: &Chain, log: Option<&mut File>) -> u8 {
+    let fatal = format!("cloud-hypervisor: <main> ERROR -- Fatal error: {chain:?}\n");
+    let _ = match log {
+        Some(log) => log.write_all(fatal.as_bytes()),
+        None => io::stderr().write_all(fatal.as_bytes()),
+    };
+    let mut text =
+        "Error: Cloud Hypervisor exited with the following chain of errors:\n".to_owned();
+    for (depth, link) in chain.0.iter().enumerate() {
+        let _ = writeln!(text, "  {depth}: {link}");
+    }
+    let _ = io::stderr().write_all(text.as_bytes());
+    1
+}
+
+/// The VM's life, until the guest powers off or somebody ends the VMM.
+async fn run(options: &Options, mut log: Option<&mut File>) -> Result<(), Chain> {
+    let lost = |err: io::Error| Chain::of([err.to_string()]);
+    let mut terminate = signal(SignalKind::terminate()).map_err(lost)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(lost)?;
+    let mut api = Api::serve(options.api_socket.as_deref())?;
+    let image = devices::kernel(options)?;
+    let _devices = devices::open(options)?;
+    let mut cpu = Cpu::boot(&image)?;
+    api.state("Running");
+    loop {
+        let event = cpu.run();
+        let mut idle = std::pin::pin!(async {
+            match event {
+                Event::Reset => tokio::time::sleep(RESET).await,
+                _ => std::future::pending().await,
+            }
+        });
+        match event {
+            Event::PoweredOff => return Ok(()),
+            // As the real one: the end looks like a power-off, but for this line.
+            Event::Failed => {
+                let line = "cloud-hypervisor: <vcpu0> ERROR -- VCPU generated error: Err(RunVcpu(InternalError))\n";
+                let _ = match &mut log {
+                    Some(log) => log.write_all(line.as_bytes()),
+                    None => io::stderr().write_all(line.as_bytes()),
+                };
+                return Ok(());
+            }
+            Event::Reset | Event::Idle => {}
+        }
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            () = &mut idle => cpu = Cpu::boot(&image)?,
+            asked = api.asked() => match asked {
+                Asked::PowerButton => cpu.press_power_button(),
+                Asked::VmShutdown => {
+                    // The VM is gone, and the VMM stays to be told to end.
+                    api.state("Created");
+                    cpu = Cpu::absent();
+                }
+                Asked::VmmShutdown => return Ok(()),
+            },
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The command line.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
+
+use super::{Chain, NAME, VERSION};
+
+/// What the VMM is to be.
+#[derive(Debug)]
+pub(super) struct Options {
+    pub(super) api_socket: Option<PathBuf>,
+    pub(super) log_file: Option<PathBuf>,
+    /// The kernel or the firmware.
+    pub(super) payload: PathBuf,
+    pub(super) initramfs: Option<PathBuf>,
+    pub(super) disks: Vec<Disk>,
+    /// The TAPs, as file descriptors.
+    pub(super) taps: Vec<i32>,
+    pub(super) vsock: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) path: PathBuf,
+    pub(super) write: bool,
+    pub(super) qcow2: bool,
+}
+
+/// Why there is nothing to run.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// It ends with 2, or with 0 after `--version`.
+    Usage(clap::Error),
+    /// It ends with 1.
+    Config(Chain),
+}
+
+/// The options with one value that may be given once.
+const SINGLE: [&str; 12] = [
+    "api-socket",
+    "log-file",
+    "cpus",
+    "memory",
+    "balloon",
+    "kernel",
+    "firmware",
+    "initramfs",
+    "cmdline",
+    "vsock",
+    "serial",
+    "console",
+];
+/// Those with several values. Release 53 takes them twice too; 46 to 51 do not, and nkudo runs with those.
+const SEVERAL: [&str; 2] = ["disk", "net"];
+
+impl Options {
+    pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Refusal> {
+        let single =
+            SINGLE.map(|name| Arg::new(name).long(name).num_args(1).action(ArgAction::Set));
+        let several = SEVERAL.map(|name| {
+            let arg = Arg::new(name).long(name);
+            arg.num_args(1..).action(ArgAction::Set)
+        });
+        let matches = Command::new(NAME)
+            .version(VERSION)
+            .args(single)
+            .args(several)
+            .group(
+                ArgGroup::new("payload")
+                    .args(["firmware", "kernel"])
+                    .required(true),
+            )
+            .try_get_matches_from(arguments)
+            .map_err(Refusal::Usage)?;
+        Self::of(&matches).map_err(|mut links| {
+            links.insert(0, "Error parsing config".to_owned());
+            Refusal::Config(Chain(links))
+        })
+    }
+
+    fn of(matches: &ArgMatches) -> Result<Self, Vec<String>> {
+        let one = |name: &str| matches.get_one::<String>(name);
+        let path = |name: &str| one(name).map(PathBuf::from);
+        let all = |name: &str| matches.get_many::<String>(name).into_iter().flatten();
+
+        if let Some(text) = one("cpus") {
+            let cpus = Keys::parse("cpus", text, &["boot", "max"])?;
+            let boot: u8 = cpus.convert("boot")?.unwrap_or(1);
+            let max: u8 = cpus.convert("max")?.unwrap_or(boot);
+            if max < boot {
+                return invalid(format!("Max CPUs ({max}) lower than boot CPUs ({boot})"));
+            }
+        }
+        if let Some(text) = one("memory") {
+            let known = [
+                "size",
+                "hotplug_method",
+                "hotplug_size",
+                "hugepages",
+                "hugepage_size",
+                "shared",
+                "mergeable",
+            ];
+            let memory = Keys::parse("memory", text, &known)?;
+            memory.size("size")?;
+            memory.size("hotplug_size")?;
+            memory.size("hugepage_size")?;
+            for name in ["hugepages", "shared", "mergeable"] {
+                memory.toggle(name)?;
+            }
+        }
+        if let Some(text) = one("balloon") {
+            let known = ["size", "deflate_on_oom", "free_page_reporting"];
+            let balloon = Keys::parse("balloon", text, &known)?;
+            balloon.size("size")?;
+            balloon.toggle("deflate_on_oom")?;
+            balloon.toggle("free_page_reporting")?;
+        }
+        for (name, right) in [
+            ("serial", ["tty", "off", "null"]),
+            ("console", ["tty", "off", "null"]),
+        ] {
+            if one(name).is_some_and(|mode| !right.contains(&mode.as_str())) {
+                return Err(vec![format!("Error parsing --{name}")]);
+            }
+        }
+        let vsock = one("vsock").map(|text| vsock(text)).transpose()?;
+        let api_socket = one("api-socket").map(|text| {
+            let path = text.strip_prefix("path=").unwrap_or(text);
+            PathBuf::from(path)
+        });
+        Ok(Self {
+            api_socket,
+            log_file: path("log-file"),
+            payload: path("kernel")
+                .or_else(|| path("firmware"))
+                .unwrap_or_default(),
+            initramfs: path("initramfs"),
+            disks: all("disk")
+                .map(|text| disk(text))
+                .collect::<Result<_, _>>()?,
+            taps: all("net").map(|text| net(text)).collect::<Result<_, _>>()?,
+            vsock,
+        })
+    }
+}
+
+fn disk(text: &str) -> Result<Disk, Vec<String>> {
+    let keys = Keys::parse("disk", text, &["path", "serial", "readonly", "image_type"])?;
+    let serial = keys.get("serial").unwrap_or_default().len();
+    if serial > 20 {
+        return invalid(format!(
+            "Block device serial length ({serial}) exceeds maximum allowed length (20)"
+        ));
+    }
+    let qcow2 = match keys.get("image_type") {
+        Some("raw") => false,
+        Some("qcow2") => true,
+        // The real one guesses, which lets a guest choose the format: nkudo must always say it.
+        None => return invalid("image_type missing".to_owned()),
+        Some(other) => return Err(keys.inconvertible("image_type", other)),
+    };
+    Ok(Disk {
+        path: keys.get("path").unwrap_or_default().into(),
+        write: !keys.toggle("readonly")?,
+        qcow2,
+    })
+}
+
+fn net(text: &str) -> Result<i32, Vec<String>> {
+    let keys = Keys::parse("net", text, &["fd", "mac", "num_queues"])?;
+    if let Some(mac) = keys.get("mac") {
+        let bytes: Vec<&str> = mac.split(':').collect();
+        let is_byte = |byte: &&str| byte.len() == 2 && u8::from_str_radix(byte, 16).is_ok();
+        if bytes.len() != 6 || !bytes.iter().all(is_byte) {
+            return Err(keys.inconvertible("mac", mac));
+        }
+    }
+    let Some(fd) = keys.convert::<i32>("fd")? else {
+        return invalid("nkudo passes TAPs as file descriptors, and there is none".to_owned());
+    };
+    if fd <= 2 {
+        return invalid(format!("Reserved fd number (<= 2): {fd}"));
+    }
+    let queues: usize = keys.convert("num_queues")?.unwrap_or(2);
+    if queues != 2 {
+        return invalid(format!(
+            "Number of queues ({queues}) to virtio_net does not match the number of FDs (2)"
+        ));
+    }
+    Ok(fd)
+}
+
+fn vsock(text: &str) -> Result<PathBuf, Vec<String>> {
+    let keys = Keys::parse("vsock", text, &["cid", "socket"])?;
+    match keys.convert::<u64>("cid")? {
+        None => Err(vec!["Error parsing --vsock: cid missing".to_owned()]),
+        Some(cid @ (0..=2 | 0xffff_ffff..)) => invalid(format!("{cid} is a special VSOCK CID")),
+        Some(_) => match keys.get("socket") {
+            Some(socket) => Ok(socket.into()),
+            None => Err(vec!["Error parsing --vsock: socket missing".to_owned()]),
+        },
+    }
+}
+
+fn invalid<T>(why: String) -> Result<T, Vec<String>> {
+    Err(vec!["Error validating configuration".to_owned(), why])
+}
+
+/// `key=value,…`, where a value in double quotes can hold commas, and a doubled quote is one.
+#[derive(Debug)]
+struct Keys {
+    option: &'static str,
+    values: BTreeMap<String, String>,
+}
+
+impl Keys {
+    fn parse(option: &'static str, text: &str, known: &[&str]) -> Result<Self, Vec<String>> {
+        let wrong = |why: String| vec![format!("Error parsing --{option}"), why];
+        let mut values = BTreeMap::new();
+        for part in split(text) {
+            let Some((key, value)) = part.split_once('=') else {
+                return Err(wrong(format!("Invalid syntax: {part}")));
+            };
+            if !known.contains(&key) {
+                return Err(wrong(format!("Unknown option: {key}")));
+            }
+            values.insert(key.to_owned(), unquoted(value));
+        }
+        Ok(Self { option, values })
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(String::as_str)
+    }
+
+    fn inconvertible(&self, key: &str, value: &str) -> Vec<String> {
+        vec![
+            format!("Error parsing --{}", self.option),
+            format!("Unable to convert {value} for {key}"),
+        ]
+    }
+
+    fn convert<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, Vec<String>> {
+        self.get(key)
+            .map(|value| value.parse().map_err(|_| self.inconvertible(key, value)))
+            .transpose()
+    }
+
+    fn size(&self, key: &str) -> Result<(), Vec<String>> {
+        let Some(value) = self.get(key) else {
+            return Ok(());
+        };
+        let number = value.strip_suffix(['K', 'M', 'G']).unwrap_or(value);
+        match number.parse::<u64>() {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.inconvertible(key, value)),
+        }
+    }
+
+    fn toggle(&self, key: &str) -> Result<bool, Vec<String>> {
+        match self.get(key) {
+            Some("on" | "true") => Ok(true),
+            Some("off" | "false" | "") | None => Ok(false),
+            Some(other) => Err(self.inconvertible(key, other)),
+        }
+    }
+}
+
+/// At the commas outside of quotes.
+fn split(text: &str) -> Vec<&str> {
+    let mut quoted = false;
+    text.split(move |c| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
+    })
+    .collect()
+}
+
+fn unquoted(value: &str) -> String {
+    match value
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+    {
+        Some(inside) => inside.replace("\"\"", "\""),
+        None => value.trim().to_owned(),
+    }
+}

@@ -1,8 +1,6 @@
 //! Whatever is in a file, reading it ends, and what is said about it points into the file.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a case that is wrong fails by panicking"
-)]
+
+use std::fmt::Write as _;
 
 use nkudo::config::{Diagnostic, Outcome, Place, Source, load, render};
 use proptest::prelude::*;
@@ -91,7 +89,9 @@ fn is_answered(texts: &[String]) {
     };
     for Diagnostic { place, related, .. } in &outcome.diagnostics {
         lies_within(place);
-        related.iter().for_each(|(place, _)| lies_within(place));
+        for (place, _) in related {
+            lies_within(place);
+        }
     }
     let said = render(&outcome.diagnostics, &sources);
     assert!(said.matches("error: ").count() >= outcome.diagnostics.len());
@@ -136,7 +136,8 @@ fn deep_nesting_ends() {
 fn ten_thousand_vms_and_ten_megabytes_are_read() {
     let mut text = String::new();
     for number in 0..10_000 {
-        text += &format!(
+        let _ = write!(
+            text,
             "[network.n{number}]\naddress = [\"10.{}.{}.1/30\"]\n[vm.v{number}]\nkernel = \"/srv/k\"\n\
              [[vm.v{number}.nic]]\nnetwork = \"n{number}\"\n# {}\n",
             number / 250,

@@ -9,7 +9,7 @@ use camino::Utf8Path;
 use super::Apply;
 use crate::files;
 use crate::host::{LinkName, Network};
-use crate::network::{Backend, NETWORKD_DIR};
+use crate::network::{Backend, NETWORKD_DIR, network_file_name};
 use crate::observe::{Admin, Link, Networkd};
 use crate::plan::{BridgeStep, Plan};
 use crate::systemd::Network1Proxy;
@@ -93,7 +93,7 @@ impl Apply<'_> {
         let links = self.connections.netlink.links().await?;
         for (name, step) in wanted {
             // Files that did not change are not applied again by a reload.
-            let file = format!("40-nkudo-{name}.network");
+            let file = network_file_name(name);
             if let (BridgeStep::Change { .. }, false, Some(link)) = (
                 step,
                 plan.write_files.contains_key(&file),

@@ -1,14 +1,17 @@
 //! Starting and stopping one VM.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow, bail};
 
 use super::{Apply, Failure, run_files};
 use crate::booted::{Booted, FormatVersion};
-use crate::host::{Vm, VmId};
+use crate::host::{LinkName, Vm, VmId};
 use crate::link::LinkError;
+use crate::observe::Link;
 use crate::systemd::{ExtraFd, JobResult, transient_properties};
 use crate::unit::vm_unit_name;
 
@@ -56,11 +59,7 @@ impl Apply<'_> {
         for (index, nic) in vm.nics.iter().enumerate() {
             let network = self.wanted.host.networks.get(&nic.network);
             let bridge = &network.context("its network is not declared")?.bridge;
-            let fd = self
-                .connections
-                .netlink
-                .create_tap(&nic.tap, bridge)
-                .await?;
+            let fd = self.create_tap(&nic.tap, bridge).await?;
             taps.push(ExtraFd {
                 fd,
                 name: format!("nic{index}"),
@@ -79,6 +78,22 @@ impl Apply<'_> {
             JobResult::Done => Ok(()),
             JobResult::Other(result) => bail!("its start ended with `{result}`"),
         }
+    }
+
+    /// Makes a TAP, once one of the same name is gone: systemd closes the descriptors of a unit a
+    /// moment after it has unloaded the unit.
+    async fn create_tap(&self, tap: &LinkName, bridge: &LinkName) -> Result<OwnedFd, LinkError> {
+        let netlink = &self.connections.netlink;
+        match netlink.create_tap(tap, bridge).await {
+            Err(err) if is_busy(&err) => {}
+            other => return other,
+        }
+        let is_there = |links: &BTreeMap<String, Link>| {
+            let there = links.contains_key(tap.as_str());
+            Vec::from_iter(there.then(|| format!("{tap} is still there")))
+        };
+        netlink.until(UNLOAD_LIMIT, is_there).await?;
+        netlink.create_tap(tap, bridge).await
     }
 
     /// Waits until a VM that somebody else is starting has started.
@@ -205,12 +220,13 @@ fn is_taken(err: &anyhow::Error) -> bool {
             Some(zbus::Error::MethodError(name, ..))
                 if name.as_str() == "org.freedesktop.systemd1.UnitExists"
         );
-        let tap_busy = matches!(
-            cause.downcast_ref(),
-            Some(LinkError::Tap { source, .. }) if source.kind() == io::ErrorKind::ResourceBusy
-        );
-        unit_exists || tap_busy
+        unit_exists || cause.downcast_ref().is_some_and(is_busy)
     })
+}
+
+/// Whether a link has the name of a TAP that was to be made.
+fn is_busy(err: &LinkError) -> bool {
+    matches!(err, LinkError::Tap { source, .. } if source.kind() == io::ErrorKind::ResourceBusy)
 }
 
 fn is_no_such_unit(err: &zbus::Error) -> bool {

@@ -25,9 +25,18 @@ pub enum Backend {
 /// would take one that a catch-all `.network` of the administrator's matches.
 const UNMANAGED: &str = "05-nkudo.network";
 
+/// Begins the names of a bridge's files. Early, because networkd takes the first file that matches a
+/// link, and an administrator's catch-all (`10-all.network`) would else get the bridge.
+const BRIDGE_FILES: &str = "05-nkudo-";
+
+/// The `.network` of a bridge.
+pub fn network_file_name(bridge: &LinkName) -> String {
+    format!("{BRIDGE_FILES}{bridge}.network")
+}
+
 /// Whether a file in `NETWORKD_DIR` is one of nkudo's, by its name.
 pub fn is_ours(file_name: &str) -> bool {
-    file_name == UNMANAGED || file_name.starts_with("40-nkudo-")
+    file_name == UNMANAGED || file_name.starts_with(BRIDGE_FILES)
 }
 
 /// The files by name. With the netlink backend networkd is told to leave the bridges alone too.
@@ -47,9 +56,9 @@ pub fn files(
                 let _ = write!(unmanaged, " {}", network.bridge);
             }
             Backend::Networkd => {
-                let name = format!("40-nkudo-{}", network.bridge);
-                files.insert(format!("{name}.netdev"), netdev(network));
-                files.insert(format!("{name}.network"), network_file(network));
+                let bridge = &network.bridge;
+                files.insert(format!("{BRIDGE_FILES}{bridge}.netdev"), netdev(network));
+                files.insert(network_file_name(bridge), network_file(network));
             }
         }
     }
@@ -104,14 +113,14 @@ mod tests {
         assert_eq!(
             names,
             [
-                "05-nkudo.network",
-                "40-nkudo-nk-lan.netdev",
-                "40-nkudo-nk-lan.network"
+                "05-nkudo-nk-lan.netdev",
+                "05-nkudo-nk-lan.network",
+                "05-nkudo.network"
             ]
         );
         assert!(names.iter().all(|name| is_ours(name)));
         assert!(files["05-nkudo.network"].contains("Name=nkt-*\n"));
-        assert!(files["40-nkudo-nk-lan.network"].contains("Address=192.168.100.1/24\n"));
+        assert!(files["05-nkudo-nk-lan.network"].contains("Address=192.168.100.1/24\n"));
     }
 
     #[test]

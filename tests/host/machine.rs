@@ -11,6 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use super::cgroup::Cgroup;
@@ -18,8 +19,10 @@ use super::programs;
 
 cases![a_debian_13_boots_with_systemd_257_or_newer];
 
-const PACKAGES: &str =
-    "systemd,systemd-sysv,libnss-systemd,dbus,udev,nftables,iproute2,kmod,procps,acl";
+/// What is in the machines: systemd and what nkudo runs there, then what only the cases use.
+const PACKAGES: &str = "systemd,systemd-sysv,libnss-systemd,dbus,udev,nftables,iproute2,kmod,procps,acl,\
+     dnsmasq-base,e2fsprogs,xfsprogs,btrfs-progs,dosfstools,qemu-utils,virtiofsd,swtpm,swtpm-tools,xz-utils,zstd,\
+     cloud-init,python3,tcpdump,iputils-ping";
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 
 /// Whether systemd-networkd runs in the machine.
@@ -339,17 +342,25 @@ fn base_root() -> PathBuf {
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     let cache = std::env::var_os("NKUDO_TEST_CACHE")
         .map_or_else(|| PathBuf::from("/var/cache/nkudo-tests"), PathBuf::from);
-    let root = cache.join("trixie");
+    // Another list of packages is another root.
+    let digest = Sha256::digest(PACKAGES);
+    let name = format!(
+        "trixie-{:02x}{:02x}{:02x}{:02x}",
+        digest[0], digest[1], digest[2], digest[3]
+    );
+    let root = cache.join(&name);
     if root.exists() {
         return root;
     }
     fs::create_dir_all(&cache).unwrap();
-    let unfinished = cache.join(format!("trixie.{}", std::process::id()));
+    let unfinished = cache.join(format!("{name}.{}", std::process::id()));
     must(
         Command::new("mmdebstrap")
             .args([
                 "--variant=minbase",
                 &format!("--include={PACKAGES}"),
+                // cloud-init is there to be called by cases, not to configure the machine.
+                "--customize-hook=touch \"$1/etc/cloud/cloud-init.disabled\"",
                 "trixie",
             ])
             .arg(&unfinished),

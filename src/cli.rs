@@ -88,6 +88,12 @@ pub enum Command {
     /// Exit codes: 0, it runs; 1, failed; 2, wrong usage; 4, the VM failed.
     Restart(OneVm),
 
+    /// Print the JSON Schema of nkudo.toml, for editors
+    ///
+    /// taplo and the TOML extensions of editors complete and check a file whose first line is
+    /// `#:schema ./nkudo.schema.json`, where this was printed into that file.
+    Schema,
+
     /// A step of a VM's unit; systemd runs these
     #[command(subcommand, hide = true)]
     Unit(UnitStep),

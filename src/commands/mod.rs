@@ -7,6 +7,7 @@ pub mod gc;
 pub mod generations;
 pub mod one_vm;
 pub mod render;
+pub mod schema;
 pub mod status;
 pub mod switch;
 
@@ -62,6 +63,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Start(vm) => one_vm::run(&Request::Start(vm.id), state_dir),
         Command::Stop(vm) => one_vm::run(&Request::Stop(vm.id), state_dir),
         Command::Restart(vm) => one_vm::run(&Request::Restart(vm.id), state_dir),
+        Command::Schema => schema::run(),
         Command::Unit(step) => Ok(match block_on(steps::run(&step))? {
             StepExit::Done => Exit::Done,
             StepExit::Failed => Exit::Failed,

@@ -1,9 +1,13 @@
 //! Walks what the TOML parser found, table by table and key by key.
 
+use std::fmt::Display;
+use std::rc::Rc;
+
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Place};
 use super::nearest::did_you_mean;
+use super::origin::Path;
 use super::sink::Sink;
 
 /// A value, with the key that it belongs to. An element of an array has its array's key.
@@ -13,6 +17,8 @@ pub(super) struct Value<'a> {
     pub(super) key: &'a str,
     pub(super) key_place: Place,
     pub(super) place: Place,
+    /// Kept only where somebody wants to know what was read.
+    path: Option<Rc<Path>>,
     found: &'a DeValue<'a>,
 }
 
@@ -101,15 +107,16 @@ impl<'a> Value<'a> {
             self.wrong_type(expected);
             return None;
         };
-        let element = |element: &'a toml::Spanned<DeValue<'a>>| Value {
+        let element = |(index, element): (usize, &'a toml::Spanned<DeValue<'a>>)| Value {
             place: Place {
                 source: self.place.source,
                 span: element.span(),
             },
+            path: self.path.as_ref().map(|path| path.element(index)),
             found: element.get_ref(),
             ..self.clone()
         };
-        Some(array.iter().map(element).collect())
+        Some(array.iter().enumerate().map(element).collect())
     }
 
     pub(super) fn table(&self) -> Option<Table<'a>> {
@@ -117,7 +124,12 @@ impl<'a> Value<'a> {
             self.wrong_type("a table");
             return None;
         };
-        Some(Table::new(self.sink, self.place.source, table))
+        Some(Table::new(
+            self.sink,
+            self.place.source,
+            self.path.clone(),
+            table,
+        ))
     }
 }
 
@@ -128,10 +140,15 @@ pub(super) struct Table<'a> {
     /// In the order of the file.
     entries: Vec<Value<'a>>,
     known: Vec<&'static str>,
+    path: Option<Rc<Path>>,
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn new(sink: &'a Sink, source: usize, table: &'a DeTable<'a>) -> Self {
+    pub(super) fn root(sink: &'a Sink, source: usize, table: &'a DeTable<'a>) -> Self {
+        Self::new(sink, source, sink.path(), table)
+    }
+
+    fn new(sink: &'a Sink, source: usize, path: Option<Rc<Path>>, table: &'a DeTable<'a>) -> Self {
         let mut entries: Vec<Value<'a>> = table
             .iter()
             .map(|(key, value)| Value {
@@ -145,6 +162,7 @@ impl<'a> Table<'a> {
                     source,
                     span: value.span(),
                 },
+                path: path.as_ref().map(|path| path.key(key.get_ref())),
                 found: value.get_ref(),
             })
             .collect();
@@ -153,13 +171,27 @@ impl<'a> Table<'a> {
             sink,
             entries,
             known: Vec::new(),
+            path,
         }
     }
 
     pub(super) fn take(&mut self, key: &'static str) -> Option<Value<'a>> {
         self.known.push(key);
-        let at = self.entries.iter().position(|entry| entry.key == key)?;
-        Some(self.entries.remove(at))
+        let at = self.entries.iter().position(|entry| entry.key == key);
+        let value = at.map(|at| self.entries.remove(at));
+        if let Some(path) = &self.path {
+            let place = value.as_ref().map(|value| value.place.clone());
+            self.sink.taken(&path.key(key), place);
+        }
+        value
+    }
+
+    /// Notes what a key that was taken came to, where no document can say its default: a name that
+    /// another value leads to. `nkudo render --explain` shows it.
+    pub(super) fn derived(&self, key: &str, value: &impl Display) {
+        if let Some(path) = &self.path {
+            self.sink.derived(&path.key(key), value.to_string());
+        }
     }
 
     /// Takes a key and reads it; `default` where the file has none, `None` where it is bad.

@@ -93,8 +93,6 @@ fn disk(
             DiskAccess::ReadWrite
         })
     });
-    table.finish();
-
     let path = if let Some(value) = &path_value {
         values::path(value)
     } else {
@@ -122,6 +120,17 @@ fn disk(
         (None, Some(value), Some(path)) => format_of(value, path),
         _ => None,
     };
+    if let (Some(name), Some(format)) = (&name, format) {
+        table.derived("name", name);
+        table.derived(
+            "format",
+            &match format {
+                DiskFormat::Raw => "raw",
+                DiskFormat::Qcow2 => "qcow2",
+            },
+        );
+    }
+    table.finish();
     Some(Disk {
         name: name?,
         path: path?,
@@ -172,7 +181,6 @@ fn nic(value: &Value<'_>, id: &VmId, index: u8, shared: &mut Shared<'_>) -> Opti
     table.refuse_later(&NIC_LATER);
     let network_value = table.take("network");
     let mac_value = table.take("mac");
-    table.finish();
 
     let network = if let Some(value) = &network_value {
         network(value, shared)
@@ -198,6 +206,7 @@ fn nic(value: &Value<'_>, id: &VmId, index: u8, shared: &mut Shared<'_>) -> Opti
         ),
     };
     if let Some(mac) = mac {
+        table.derived("mac", &mac);
         shared.macs.claim(value.sink, mac, place, &who, || {
             format!("two NICs have the MAC {mac}")
         });
@@ -209,6 +218,7 @@ fn nic(value: &Value<'_>, id: &VmId, index: u8, shared: &mut Shared<'_>) -> Opti
         .claim(value.sink, tap.clone(), &value.place, &who, || {
             format!("two NICs get the link name `{tap}`; give one of the VMs another name")
         });
+    table.finish();
     Some(Nic {
         network: network?,
         mac: mac?,

@@ -22,7 +22,7 @@ pub(super) fn host(sink: &Sink, roots: &[Spanned<DeTable<'_>>]) -> Option<Host> 
     let mut networks = Vec::new();
     let mut vms = Vec::new();
     for (source, root) in roots.iter().enumerate() {
-        let mut table = Table::new(sink, source, root.get_ref());
+        let mut table = Table::root(sink, source, root.get_ref());
         hosts.extend(table.take("host"));
         networks.extend(table.take("network"));
         vms.extend(table.take("vm"));

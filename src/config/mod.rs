@@ -12,6 +12,8 @@ mod lower;
 mod nearest;
 mod network;
 mod order;
+mod origin;
+pub mod shape;
 mod sink;
 mod syntax;
 mod unique;
@@ -24,6 +26,8 @@ mod tests;
 use toml::de::DeTable;
 
 pub use diagnostic::{Diagnostic, Place, render, render_coloured};
+
+pub use origin::{Origin, Origins, Path, Step};
 
 use crate::host::Host;
 use sink::Sink;
@@ -47,7 +51,15 @@ pub struct Outcome {
 
 /// Reads the sources as the parts of one configuration.
 pub fn load(sources: &[Source]) -> Outcome {
-    let mut sink = Sink::default();
+    load_into(Sink::default(), sources).0
+}
+
+/// As [`load`], and keeps where each value is from.
+pub fn load_with_origins(sources: &[Source]) -> (Outcome, Origins) {
+    load_into(Sink::with_origins(), sources)
+}
+
+fn load_into(mut sink: Sink, sources: &[Source]) -> (Outcome, Origins) {
     let mut tables = Vec::new();
     for (index, source) in sources.iter().enumerate() {
         let (table, errors) = DeTable::parse_recoverable(&source.text);
@@ -57,13 +69,14 @@ pub fn load(sources: &[Source]) -> Outcome {
         tables.push(table);
     }
     let host = lower::host(&sink, &tables);
-    let diagnostics = sink.into_diagnostics();
+    let (diagnostics, origins) = sink.end();
     debug_assert!(
         host.is_some() || !diagnostics.is_empty(),
         "a mistake was not reported"
     );
-    Outcome {
+    let outcome = Outcome {
         host: host.filter(|_| diagnostics.is_empty()),
         diagnostics,
-    }
+    };
+    (outcome, origins)
 }

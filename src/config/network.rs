@@ -28,12 +28,14 @@ pub(super) fn network(
     let address = table.read("address", Vec::new(), |value| {
         addresses(value, name, others)
     });
-    table.finish();
-
     let (bridge, place) = match &named {
         Some(value) => (bridge(value), &value.place),
         None => (Some(LinkName::bridge(name)), &value.key_place),
     };
+    if let Some(bridge) = &bridge {
+        table.derived("bridge", bridge);
+    }
+    table.finish();
     if let Some(bridge) = &bridge {
         let who = format!("network `{name}`");
         others

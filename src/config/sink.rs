@@ -2,9 +2,11 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::Source;
 use super::diagnostic::{Diagnostic, Place};
+use super::origin::{Origins, Path};
 
 /// Takes diagnostics, and drops those that only follow from a syntax error.
 #[derive(Debug, Default)]
@@ -14,9 +16,37 @@ pub(super) struct Sink {
     broken: Vec<(usize, Range<usize>)>,
     /// Sources in which the header of a table could not be read.
     headless: Vec<usize>,
+    /// What was read, for whoever asks where a value is from.
+    origins: Option<RefCell<Origins>>,
 }
 
 impl Sink {
+    /// One that also keeps where each value is from.
+    pub(super) fn with_origins() -> Self {
+        Self {
+            origins: Some(RefCell::default()),
+            ..Self::default()
+        }
+    }
+
+    /// The path of the whole file, if origins are kept.
+    pub(super) fn path(&self) -> Option<Rc<Path>> {
+        self.origins.is_some().then(Rc::default)
+    }
+
+    /// A key was looked for, and found at a place or not at all.
+    pub(super) fn taken(&self, path: &Path, place: Option<Place>) {
+        if let Some(origins) = &self.origins {
+            origins.borrow_mut().taken(path, place);
+        }
+    }
+
+    pub(super) fn derived(&self, path: &Path, value: String) {
+        if let Some(origins) = &self.origins {
+            origins.borrow_mut().derived(path, value);
+        }
+    }
+
     /// A mistake that the TOML parser found. These come before any other.
     pub(super) fn syntax(&mut self, source: &Source, diagnostic: Diagnostic) {
         let Place {
@@ -55,11 +85,12 @@ impl Sink {
         }
     }
 
-    /// All of them, in the order of the files.
-    pub(super) fn into_diagnostics(self) -> Vec<Diagnostic> {
+    /// All of them, in the order of the files; and where the values are from, if that was kept.
+    pub(super) fn end(self) -> (Vec<Diagnostic>, Origins) {
         let mut found = self.found.into_inner();
         found.sort_by_key(|one| (one.place.source, one.place.span.start));
-        found
+        let origins = self.origins.map(RefCell::into_inner);
+        (found, origins.unwrap_or_default())
     }
 }
 

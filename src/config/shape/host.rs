@@ -1,0 +1,48 @@
+//! `[host]`.
+
+use schemars::JsonSchema;
+
+use super::value::Path;
+
+/// The host itself. The whole table may be left out, and stands in one file only.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct HostTable {
+    /// The cloud-hypervisor that VMs run: an absolute path, or the name of a program on PATH.
+    ///
+    /// PATH is looked at when a generation is rendered; the generation has the path that was found.
+    /// Version 46 or newer.
+    ///
+    /// Default: `"cloud-hypervisor"`
+    /// Example: `hypervisor = "/usr/local/bin/cloud-hypervisor"`
+    /// Becomes: `ExecStart=` of each VM's unit
+    #[schemars(length(min = 1))]
+    pub hypervisor: Option<String>,
+
+    /// Where generations and the disks that nkudo makes are kept.
+    ///
+    /// `--state-dir` and `NKUDO_STATE_DIR` go before it.
+    ///
+    /// Default: `"/var/lib/nkudo"`
+    /// Example: `state-dir = "/srv/nkudo"`
+    /// Becomes: the directory of `generations/`, `current` and `vms/`
+    pub state_dir: Option<Path>,
+
+    /// Who makes the bridges and their addresses.
+    ///
+    /// Default: `"auto"`
+    /// Example: `network-backend = "netlink"`
+    /// Becomes: files in /run/systemd/network, or rtnetlink messages
+    pub network_backend: Option<NetworkBackend>,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", inline)]
+pub enum NetworkBackend {
+    /// systemd-networkd where it runs, nkudo itself elsewhere.
+    Auto,
+    /// systemd-networkd, which must run.
+    Networkd,
+    /// nkudo itself; networkd is told to leave the links alone.
+    Netlink,
+}

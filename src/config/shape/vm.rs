@@ -1,0 +1,414 @@
+//! `[vm.<id>]` and the tables below it.
+
+use schemars::JsonSchema;
+
+use super::value::{DiskName, Mac, Name, Path, Size, TimeSpan};
+
+/// A virtual machine: one transient unit, `nkudo-vm@<id>.service`, that runs cloud-hypervisor.
+///
+/// It needs a `kernel` or a `firmware`.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct VmTable {
+    /// How many virtual CPUs the guest has.
+    ///
+    /// Default: `1`
+    /// Example: `vcpus = 2`
+    /// Becomes: `--cpus boot=,max=`
+    pub vcpus: Option<Vcpus>,
+
+    /// How much memory the guest has: at least 16M, in whole mebibytes.
+    ///
+    /// Default: `"512M"`
+    /// Example: `memory = "2G"`
+    /// Becomes: `--memory size=`
+    pub memory: Option<Memory>,
+
+    /// A Linux kernel that is booted directly: a vmlinux or bzImage, on x86_64 anything with a PVH entry.
+    ///
+    /// Everybody must be able to read the file. A VM has either this or a `firmware`.
+    ///
+    /// Default: none
+    /// Example: `kernel = "/srv/images/vmlinux"`
+    /// Becomes: `--kernel`
+    pub kernel: Option<Path>,
+
+    /// The initial RAM disk of the kernel.
+    ///
+    /// Default: none
+    /// Example: `initrd = "/srv/images/initrd"`
+    /// Becomes: `--initramfs`
+    pub initrd: Option<Path>,
+
+    /// The kernel's command line: 1 to 2047 characters of ASCII.
+    ///
+    /// It reaches the kernel as it stands here; `%` and `$` mean nothing special.
+    ///
+    /// Default: none
+    /// Example: `cmdline = "console=ttyS0 root=/dev/vda1"`
+    /// Becomes: `--cmdline`
+    #[schemars(regex(pattern = r"^[ -~]+$"), length(max = 2047))]
+    pub cmdline: Option<String>,
+
+    /// A firmware, which boots what the first disk holds.
+    ///
+    /// Everybody must be able to read the file.
+    ///
+    /// Default: none
+    /// Example: `firmware = "/usr/share/cloud-hypervisor/CLOUDHV.fd"`
+    /// Becomes: `--firmware`
+    pub firmware: Option<Path>,
+
+    /// The VM's disks, one `[[vm.<id>.disk]]` each, in the order in which the guest has them.
+    ///
+    /// Default: `[]`
+    /// Becomes: `--disk`
+    pub disk: Option<Vec<DiskTable>>,
+
+    /// The VM's network cards, one `[[vm.<id>.nic]]` each; at most 16.
+    ///
+    /// Default: `[]`
+    /// Becomes: `--net`
+    #[schemars(length(max = 16))]
+    pub nic: Option<Vec<NicTable>>,
+
+    /// The guest's vsock context id: 3 to 4294967294, no two VMs the same.
+    ///
+    /// The host's end is the socket `vsock.sock` in the VM's directory in /run/nkudo/vms.
+    ///
+    /// Default: none
+    /// Example: `vsock-cid = 3`
+    /// Becomes: `--vsock cid=`
+    #[schemars(range(min = 3, max = 4_294_967_294_u32))]
+    pub vsock_cid: Option<u32>,
+
+    /// Whether `nkudo switch` starts the VM; `false` leaves that to `nkudo start`.
+    ///
+    /// Default: `true`
+    /// Example: `autostart = false`
+    /// Becomes: whether a switch and a boot of the host start the unit
+    pub autostart: Option<bool>,
+
+    /// When systemd starts the VM again by itself.
+    ///
+    /// Default: `"on-failure"`
+    /// Example: `restart = "always"`
+    /// Becomes: `Restart=`
+    pub restart: Option<Restart>,
+
+    /// What a switch does with a running VM that must restart to become as declared.
+    ///
+    /// Default: `"restart"`
+    /// Example: `on-change = "defer"`
+    /// Becomes: a restart in the switch, or a change that `nkudo diff` calls pending
+    pub on_change: Option<OnChange>,
+
+    /// How long the VM may take to become ready.
+    ///
+    /// Default: `"2min"`
+    /// Example: `start-timeout = "5min"`
+    /// Becomes: `TimeoutStartSec=`, which is 15 s longer, so that nkudo can say what happened
+    pub start_timeout: Option<TimeSpan>,
+
+    /// How long the guest may take to power off after its power button was pressed, before it is
+    /// killed.
+    ///
+    /// Default: `"90s"`
+    /// Example: `stop-timeout = "3min"`
+    /// Becomes: `TimeoutStopSec=`, which is 15 s longer
+    pub stop_timeout: Option<TimeSpan>,
+
+    /// When the VM's start is done.
+    ///
+    /// Default: `{}`
+    /// Example: `ready = { on-timeout = "fail" }`
+    /// Becomes: `ExecStartPost=`
+    pub ready: Option<ReadyTable>,
+
+    /// VMs that are started before this one, and stopped after it.
+    ///
+    /// They are waited for as their own `ready` says. No two VMs can wait for each other.
+    ///
+    /// Default: `[]`
+    /// Example: `after = ["db"]`
+    /// Becomes: the order of a switch; systemd is told nothing
+    pub after: Option<Vec<Name>>,
+
+    /// What the VM may use of the host (systemd.resource-control(5)).
+    ///
+    /// Default: `{}`
+    /// Example: `limits = { cpu-quota = "150%", memory-max = "3G" }`
+    /// Becomes: settings of the unit's control group
+    pub limits: Option<LimitsTable>,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged, inline)]
+pub enum Vcpus {
+    Count(#[schemars(range(min = 1, max = 254))] u8),
+    Table(VcpusTable),
+}
+
+/// Virtual CPUs that can become more while the guest runs.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct VcpusTable {
+    /// How many the guest boots with.
+    ///
+    /// Default: `1`
+    /// Example: `boot = 2`
+    /// Becomes: `--cpus boot=`
+    #[schemars(range(min = 1, max = 254))]
+    pub boot: Option<u8>,
+
+    /// How many it can have at most; not fewer than `boot`.
+    ///
+    /// Default: as many as `boot`
+    /// Example: `max = 8`
+    /// Becomes: `--cpus max=`
+    #[schemars(range(min = 1, max = 254))]
+    pub max: Option<u8>,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged, inline)]
+pub enum Memory {
+    Size(Size),
+    Table(MemoryTable),
+}
+
+/// Memory with more than a size.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct MemoryTable {
+    /// What the guest boots with: at least 16M, in whole mebibytes.
+    ///
+    /// Default: `"512M"`
+    /// Example: `size = "1G"`
+    /// Becomes: `--memory size=`
+    pub size: Option<Size>,
+
+    /// What it can have at most, not less than `size`; the difference can be plugged in while it runs.
+    ///
+    /// Default: as much as `size`
+    /// Example: `max = "8G"`
+    /// Becomes: `--memory hotplug_method=virtio-mem,hotplug_size=`
+    pub max: Option<Size>,
+
+    /// Backs the memory with huge pages of the host, which must have enough of them free.
+    ///
+    /// `true` takes the host's default size, `"2M"` or `"1G"` that one. The sizes above must be
+    /// multiples of it.
+    ///
+    /// Default: `false`
+    /// Example: `hugepages = "2M"`
+    /// Becomes: `--memory hugepages=on,hugepage_size=`
+    pub hugepages: Option<HugePages>,
+
+    /// Offers the memory to the kernel's same-page merging. Not with `shared` or `hugepages`.
+    ///
+    /// Default: `false`
+    /// Example: `mergeable = true`
+    /// Becomes: `--memory mergeable=on`
+    pub mergeable: Option<bool>,
+
+    /// Maps the memory so that other processes can have it, which vhost-user devices need.
+    ///
+    /// Default: `false`
+    /// Example: `shared = true`
+    /// Becomes: `--memory shared=on`
+    pub shared: Option<bool>,
+
+    /// Gives the guest a balloon: what it does not use goes back to the host.
+    ///
+    /// Default: `false`
+    /// Example: `balloon = true`
+    /// Becomes: `--balloon size=0,deflate_on_oom=on,free_page_reporting=on`
+    pub balloon: Option<bool>,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged, inline)]
+pub enum HugePages {
+    Whether(bool),
+    Of(PageSize),
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(inline)]
+pub enum PageSize {
+    #[schemars(rename = "2M")]
+    TwoMebibytes,
+    #[schemars(rename = "1G")]
+    OneGibibyte,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", inline)]
+pub enum Restart {
+    /// Never.
+    No,
+    /// When the VMM or the guest crashed, not when the guest powered off.
+    OnFailure,
+    /// Also when the guest powered off.
+    Always,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", inline)]
+pub enum OnChange {
+    /// Restarts it.
+    Restart,
+    /// Leaves it running as it is until it is restarted.
+    Defer,
+}
+
+/// When a VM's start is done: what VMs with it in their `after` wait for.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ReadyTable {
+    /// What must have happened.
+    ///
+    /// Default: `"vmm"`
+    /// Example: `when = "vmm"`
+    /// Becomes: what `nkudo unit ready` waits for
+    pub when: Option<When>,
+
+    /// What becomes of a VM that is not ready within its `start-timeout`.
+    ///
+    /// Default: `"continue"`
+    /// Example: `on-timeout = "fail"`
+    /// Becomes: the exit code of `nkudo unit ready`
+    pub on_timeout: Option<OnTimeout>,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", inline)]
+pub enum When {
+    /// The VMM says that the guest's CPUs run.
+    Vmm,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", inline)]
+pub enum OnTimeout {
+    /// It runs on, with a warning in the journal.
+    Continue,
+    /// Its start fails, and systemd stops it.
+    Fail,
+}
+
+/// Limits and weights of the VM's control group. What is left out is as systemd has it.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct LimitsTable {
+    /// The share of CPU time when CPUs are contended for: 1 to 10000.
+    ///
+    /// Default: none (the kernel's is 100)
+    /// Example: `cpu-weight = 200`
+    /// Becomes: `CPUWeight=`
+    #[schemars(range(min = 1, max = 10000))]
+    pub cpu_weight: Option<u16>,
+
+    /// The most CPU time, in percent of one CPU: `"150%"` is one and a half.
+    ///
+    /// Default: none
+    /// Example: `cpu-quota = "150%"`
+    /// Becomes: `CPUQuota=`
+    #[schemars(regex(pattern = r"^[0-9]*[1-9][0-9]*%$"))]
+    pub cpu_quota: Option<String>,
+
+    /// The memory above which the VM is slowed down and made to give back.
+    ///
+    /// The VMM needs some memory of its own beside the guest's: allow 64M and a tenth more.
+    ///
+    /// Default: none
+    /// Example: `memory-high = "2560M"`
+    /// Becomes: `MemoryHigh=`
+    pub memory_high: Option<Size>,
+
+    /// The memory above which the VM is killed.
+    ///
+    /// Default: none
+    /// Example: `memory-max = "3G"`
+    /// Becomes: `MemoryMax=`
+    pub memory_max: Option<Size>,
+
+    /// The share of disk time when disks are contended for: 1 to 10000.
+    ///
+    /// Default: none (the kernel's is 100)
+    /// Example: `io-weight = 50`
+    /// Becomes: `IOWeight=`
+    #[schemars(range(min = 1, max = 10000))]
+    pub io_weight: Option<u16>,
+
+    /// The most threads that the VMM may have.
+    ///
+    /// It has one per vCPU, one per queue of a disk or NIC, and a handful more.
+    ///
+    /// Default: none (systemd's is 15 % of the host's)
+    /// Example: `tasks-max = 512`
+    /// Becomes: `TasksMax=`
+    #[schemars(range(min = 1))]
+    pub tasks_max: Option<u32>,
+}
+
+/// A disk that exists: a file, or a block device.
+///
+/// The VM's user is given access to it while the VM runs, and to nothing else. Two VMs can have the
+/// same one only if both have it read-only.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DiskTable {
+    /// Where it is.
+    ///
+    /// Example: `path = "/srv/disks/web.raw"`
+    /// Becomes: `--disk path=`
+    pub path: Path,
+
+    /// Its name, unique in the VM. The guest finds it as `/dev/disk/by-id/virtio-<name>`.
+    ///
+    /// Default: `disk0` for the first, `disk1` for the second …
+    /// Example: `name = "data"`
+    /// Becomes: `--disk serial=`
+    pub name: Option<DiskName>,
+
+    /// What it holds. It is never guessed from the content, which the guest can write.
+    ///
+    /// Default: as the path ends: `.raw` and `.img` are raw, `.qcow2` is qcow2; another must say
+    /// Example: `format = "raw"`
+    /// Becomes: `--disk image_type=`
+    pub format: Option<DiskFormat>,
+
+    /// Whether the guest can only read it.
+    ///
+    /// Default: `false`
+    /// Example: `read-only = true`
+    /// Becomes: `--disk readonly=on`
+    pub read_only: Option<bool>,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", inline)]
+pub enum DiskFormat {
+    Raw,
+    Qcow2,
+}
+
+/// A network card. The host's end is a TAP, `nkt-<id>-<number>`, a port of the network's bridge.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct NicTable {
+    /// The network that it is on, by its name in this configuration.
+    ///
+    /// Example: `network = "lan"`
+    /// Becomes: the bridge that the TAP is a port of
+    pub network: Name,
+
+    /// The guest's Ethernet address: unicast, no two the same.
+    ///
+    /// Default: derived from the VM's id and the NIC's number, always the same
+    /// Example: `mac = "52:54:00:12:34:56"`
+    /// Becomes: `--net mac=`
+    pub mac: Option<Mac>,
+}

@@ -1,50 +1,19 @@
-//! `[[vm.<id>.disk]]` and `[[vm.<id>.nic]]`.
-
-use std::collections::BTreeMap;
+//! `[[vm.<id>.nic]]`.
 
 use super::cursor::Value;
-use super::diagnostic::{Diagnostic, Place};
+use super::diagnostic::Diagnostic;
 use super::nearest::did_you_mean;
-use super::unique::Unique;
 use super::values;
 use super::vm::Shared;
-use crate::host::{
-    AbsolutePath, Disk, DiskAccess, DiskFormat, DiskName, LinkName, Mac, NetworkName, Nic, VmId,
-};
+use crate::host::{LinkName, Mac, NetworkName, Nic, VmId};
 
-const DISK_LATER: [&str; 5] = ["image", "size", "filesystem", "label", "overlay"];
 const NIC_LATER: [&str; 1] = ["address"];
 
 /// A unit gets a TAP for each NIC as a file descriptor, and one D-Bus message carries 16.
 const MOST_NICS: usize = 16;
 
-/// Which VM uses a path as a disk, and how.
-#[derive(Debug, Default)]
-pub(super) struct DiskUses(BTreeMap<AbsolutePath, (Place, VmId, DiskAccess)>);
-
-impl DiskUses {
-    /// A path can be shared only while nobody writes.
-    fn claim(&mut self, value: &Value<'_>, id: &VmId, path: &AbsolutePath, access: DiskAccess) {
-        let Some((place, other, other_access)) = self.0.get(path) else {
-            self.0
-                .insert(path.clone(), (value.place.clone(), id.clone(), access));
-            return;
-        };
-        if access == DiskAccess::ReadOnly && *other_access == DiskAccess::ReadOnly {
-            return;
-        }
-        value.sink.report(
-            value
-                .diagnostic(format!("`{path}` is used as a disk twice"))
-                .label(format!("used again by VM `{id}`"))
-                .also(place.clone(), format!("used first by VM `{other}`"))
-                .hint("two can share a disk only if each has it with `read-only = true`"),
-        );
-    }
-}
-
 /// The tables of `[[vm.<id>.<what>]]`.
-fn elements<'a>(value: &Value<'a>, id: &VmId) -> Option<Vec<Value<'a>>> {
+pub(super) fn elements<'a>(value: &Value<'a>, id: &VmId) -> Option<Vec<Value<'a>>> {
     if value.is_table() {
         let what = value.key;
         value.sink.report(
@@ -57,103 +26,6 @@ fn elements<'a>(value: &Value<'a>, id: &VmId) -> Option<Vec<Value<'a>>> {
         return None;
     }
     value.array("an array of tables")
-}
-
-pub(super) fn disks(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Option<Vec<Disk>> {
-    let mut names = Unique::default();
-    let read: Vec<Option<Disk>> = elements(value, id)?
-        .iter()
-        .enumerate()
-        .map(|(index, element)| disk(element, id, index, &mut names, shared))
-        .collect();
-    read.into_iter().collect()
-}
-
-fn disk(
-    value: &Value<'_>,
-    id: &VmId,
-    index: usize,
-    names: &mut Unique<DiskName>,
-    shared: &mut Shared<'_>,
-) -> Option<Disk> {
-    let mut table = value.table()?;
-    table.refuse_later(&DISK_LATER);
-    let path_value = table.take("path");
-    let name_value = table.take("name");
-    let format = table.optional("format", |value| {
-        values::choice(
-            value,
-            &[("raw", DiskFormat::Raw), ("qcow2", DiskFormat::Qcow2)],
-        )
-    });
-    let access = table.read("read-only", DiskAccess::ReadWrite, |value| {
-        Some(if value.boolean()? {
-            DiskAccess::ReadOnly
-        } else {
-            DiskAccess::ReadWrite
-        })
-    });
-    let path = if let Some(value) = &path_value {
-        values::path(value)
-    } else {
-        let message = format!("this disk of VM `{id}` has no `path`");
-        value.sink.report_absence(value.diagnostic(message));
-        None
-    };
-    if let (Some(value), Some(path), Some(access)) = (&path_value, &path, access) {
-        shared.disks.claim(value, id, path, access);
-    }
-    let name: Option<DiskName> = match &name_value {
-        Some(value) => values::parsed(value, "the name of a disk", None),
-        None => format!("disk{index}").parse().ok(),
-    };
-    if let Some(name) = &name {
-        let place = name_value
-            .as_ref()
-            .map_or(&value.place, |value| &value.place);
-        names.claim(value.sink, name.clone(), place, "this disk", || {
-            format!("two disks of VM `{id}` have the name `{name}`")
-        });
-    }
-    let format = match (format?, &path_value, &path) {
-        (Some(format), _, _) => Some(format),
-        (None, Some(value), Some(path)) => format_of(value, path),
-        _ => None,
-    };
-    if let (Some(name), Some(format)) = (&name, format) {
-        table.derived("name", name);
-        table.derived(
-            "format",
-            &match format {
-                DiskFormat::Raw => "raw",
-                DiskFormat::Qcow2 => "qcow2",
-            },
-        );
-    }
-    table.finish();
-    Some(Disk {
-        name: name?,
-        path: path?,
-        format: format?,
-        access: access?,
-    })
-}
-
-/// The format that a path's extension tells.
-fn format_of(value: &Value<'_>, path: &AbsolutePath) -> Option<DiskFormat> {
-    match path.as_path().extension() {
-        Some("qcow2") => Some(DiskFormat::Qcow2),
-        Some("raw" | "img") => Some(DiskFormat::Raw),
-        _ => {
-            // Never guessed from the content: a guest that writes a qcow2 header to a raw disk
-            // would choose which of the host's files it reads.
-            value.error_with_hint(
-                format!("the name of `{path}` does not tell its format"),
-                "add `format = \"raw\"` or `format = \"qcow2\"`",
-            );
-            None
-        }
-    }
 }
 
 pub(super) fn nics(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Option<Vec<Nic>> {

@@ -8,28 +8,34 @@ use toml::de::DeTable;
 
 use super::cursor::{Table, Value};
 use super::diagnostic::{Diagnostic, Place};
+use super::image::image;
 use super::network::{Networks, network};
 use super::sink::Sink;
 use super::vm::{Shared, vm};
 use super::{order, values};
-use crate::host::{BadIdentifier, Host, HypervisorName, NetworkBackend, NetworkName, VmId};
+use crate::host::{
+    AbsolutePath, BadIdentifier, Host, HypervisorName, Image, ImageName, NetworkBackend,
+    NetworkName, VmId,
+};
 
-/// All `[network.*]` or all `[vm.*]` of all files.
+/// All `[image.*]`, all `[network.*]` or all `[vm.*]` of all files.
 type Section<'a, N> = BTreeMap<N, Value<'a>>;
 
 pub(super) fn host(sink: &Sink, roots: &[Spanned<DeTable<'_>>]) -> Option<Host> {
     let mut hosts = Vec::new();
+    let mut images = Vec::new();
     let mut networks = Vec::new();
     let mut vms = Vec::new();
     for (source, root) in roots.iter().enumerate() {
         let mut table = Table::root(sink, source, root.get_ref());
         hosts.extend(table.take("host"));
+        images.extend(table.take("image"));
         networks.extend(table.take("network"));
         vms.extend(table.take("vm"));
-        table.refuse_later(&["image"]);
         table.finish();
     }
     let settings = settings(sink, &hosts);
+    let images: Section<'_, ImageName> = section(sink, "image", &images);
     let networks: Section<'_, NetworkName> = section(sink, "network", &networks);
     let vms: Section<'_, VmId> = section(sink, "VM", &vms);
 
@@ -41,7 +47,14 @@ pub(super) fn host(sink: &Sink, roots: &[Spanned<DeTable<'_>>]) -> Option<Host> 
             lowered_networks.insert(name.clone(), network);
         }
     }
-    let mut shared = Shared::new(networks.keys());
+    let lowered_images: BTreeMap<ImageName, Option<Image>> = images
+        .iter()
+        .map(|(name, value)| (name.clone(), image(value)))
+        .collect();
+    // Where it is wrong, that is reported, and no path with it gets anywhere.
+    let fallback = AbsolutePath::default_state_dir();
+    let state_dir = settings.as_ref().map_or(&fallback, |settings| &settings.1);
+    let mut shared = Shared::new(networks.keys(), &lowered_images, state_dir);
     let mut lowered_vms = BTreeMap::new();
     for (id, value) in by_place(&vms) {
         if let Some(vm) = vm(value, id, &mut shared) {
@@ -51,16 +64,20 @@ pub(super) fn host(sink: &Sink, roots: &[Spanned<DeTable<'_>>]) -> Option<Host> 
     order::check(sink, &vms.keys().collect(), &shared.after);
 
     let (hypervisor, state_dir, network_backend) = settings?;
+    let images = lowered_images.into_iter();
     Some(Host {
         hypervisor,
         state_dir,
         network_backend,
+        images: images
+            .filter_map(|(name, image)| image.map(|image| (name, image)))
+            .collect(),
         networks: lowered_networks,
         vms: lowered_vms,
     })
 }
 
-type Settings = (HypervisorName, crate::host::AbsolutePath, NetworkBackend);
+type Settings = (HypervisorName, AbsolutePath, NetworkBackend);
 
 /// `[host]`.
 fn settings(sink: &Sink, hosts: &[Value<'_>]) -> Option<Settings> {
@@ -68,7 +85,7 @@ fn settings(sink: &Sink, hosts: &[Value<'_>]) -> Option<Settings> {
         twice(sink, "`[host]`", &second.key_place, &hosts[0].key_place);
     }
     let mut hypervisor = Some(HypervisorName::OnPath("cloud-hypervisor".to_owned()));
-    let mut state_dir = "/var/lib/nkudo".parse().ok();
+    let mut state_dir = Some(AbsolutePath::default_state_dir());
     let mut backend = Some(NetworkBackend::Auto);
     // A second one is wrong as a whole, but what is in it may be wrong as well.
     for host in hosts {
@@ -94,7 +111,7 @@ fn settings(sink: &Sink, hosts: &[Value<'_>]) -> Option<Settings> {
     Some((hypervisor?, state_dir?, backend?))
 }
 
-/// Gathers what is under `[network]` or `[vm]` in all files.
+/// Gathers what is under `[image]`, `[network]` or `[vm]` in all files.
 fn section<'a, N>(sink: &'a Sink, what: &str, parts: &[Value<'a>]) -> Section<'a, N>
 where
     N: FromStr<Err = BadIdentifier> + Ord,

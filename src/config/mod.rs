@@ -8,6 +8,8 @@
 mod cursor;
 mod device;
 mod diagnostic;
+mod disk;
+mod image;
 mod lower;
 mod nearest;
 mod network;

@@ -7,6 +7,19 @@ hypervisor = "/opt/ch/cloud-hypervisor"
 state-dir = "/srv/nkudo"
 network-backend = "netlink"
 
+[image.debian]
+source = "https://images.example/debian.vhdx.xz"
+sha256 = "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855"
+convert = "raw"
+kernel = "/srv/vmlinuz"
+initrd = { source = "http://images.example/initrd", sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" }
+cmdline = "root=/dev/vda1"
+
+[image.tool]
+source = "/srv/tool.img"
+format = "qcow2"
+compression = "none"
+
 [network.lan]
 bridge = "br0"
 address = ["192.168.100.1/24", "fd00:100::1/64"]
@@ -15,6 +28,10 @@ address = ["192.168.100.1/24", "fd00:100::1/64"]
 
 [vm.db]
 firmware = "/boot/CLOUDHV.fd"
+
+[vm.image]
+[[vm.image.disk]]
+image = "debian"
 
 [vm.web]
 vcpus = { boot = 2, max = 8 }
@@ -37,6 +54,24 @@ path = "/dev/vg/data"
 name = "data"
 format = "raw"
 read-only = true
+[[vm.web.disk]]
+name = "root"
+image = "debian"
+size = "20G"
+rate-limit = { bandwidth = "100M", bandwidth-burst = "1G", iops = 1000, iops-burst = 5000 }
+[[vm.web.disk]]
+name = "tool"
+image = "tool"
+read-only = true
+[[vm.web.disk]]
+name = "scratch"
+image = "tool"
+overlay = true
+[[vm.web.disk]]
+name = "volume"
+size = "100G"
+filesystem = "xfs"
+label = "data"
 [[vm.web.nic]]
 network = "lan"
 mac = "02:00:00:00:00:01"
@@ -143,6 +178,72 @@ fn every_key_is_read() {
     assert_eq!(web.limits.memory_high, Some(Size::from_mib(2048)));
     assert_eq!(web.limits.memory_max, Some(Size::from_mib(3072)));
     assert_eq!(web.limits.tasks_max.unwrap().get(), 512);
+
+    let disk = |index: usize| &web.disks[index];
+    let debian: ImageName = "debian".parse().unwrap();
+    let tool: ImageName = "tool".parse().unwrap();
+    assert_eq!(disk(2).path.as_str(), "/srv/nkudo/vms/web/root.raw");
+    assert_eq!(
+        disk(2).origin,
+        DiskOrigin::Clone {
+            image: debian.clone(),
+            size: Some(Size::from_mib(20 << 10)),
+        }
+    );
+    let rate = |rate: u64, burst: u64| Rate {
+        rate: rate.try_into().unwrap(),
+        burst: Some(burst.try_into().unwrap()),
+    };
+    assert_eq!(
+        disk(2).rate_limit,
+        RateLimit {
+            bandwidth: Some(rate(100 << 20, 1 << 30)),
+            iops: Some(rate(1000, 5000)),
+        }
+    );
+    assert_eq!(disk(3).path.as_str(), "/srv/tool.img");
+    assert_eq!(disk(3).format, DiskFormat::Qcow2);
+    assert_eq!(
+        disk(3).origin,
+        DiskOrigin::Image {
+            image: tool.clone()
+        }
+    );
+    assert_eq!(disk(4).path.as_str(), "/srv/nkudo/vms/web/scratch.qcow2");
+    assert_eq!(disk(4).backing.as_ref().unwrap().as_str(), "/srv/tool.img");
+    assert_eq!(
+        disk(4).origin,
+        DiskOrigin::Overlay {
+            image: tool,
+            size: None
+        }
+    );
+    assert_eq!(disk(5).path.as_str(), "/srv/nkudo/vms/web/volume.raw");
+    assert_eq!(
+        disk(5).origin,
+        DiskOrigin::Volume {
+            size: Size::from_mib(100 << 10),
+            filesystem: Some(Filesystem::Xfs),
+            label: Some("data".parse().unwrap()),
+        }
+    );
+
+    let image = &host.images[&debian];
+    let ImageFile::Stored(file) = &image.disk else {
+        panic!("{image:?}")
+    };
+    assert_eq!(file.compression, Compression::Xz);
+    assert_eq!(file.form, Form::ToRaw(ForeignFormat::Vhdx));
+    let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    assert_eq!(file.sha256.as_str(), empty);
+    assert_eq!(
+        host.vms[&"image".parse::<VmId>().unwrap()].boot,
+        Boot::Kernel {
+            kernel: "/srv/vmlinuz".parse().unwrap(),
+            initrd: Some(format!("/srv/nkudo/images/{empty}.boot").parse().unwrap()),
+            cmdline: Some("root=/dev/vda1".parse().unwrap()),
+        }
+    );
 
     let db = &host.vms[&"db".parse::<VmId>().unwrap()];
     assert_eq!((db.vcpus.boot.get(), db.vcpus.max.get()), (1, 1));

@@ -1,17 +1,19 @@
 //! `[vm.<id>]`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU8, NonZeroU32};
 
 use super::cursor::{Table, Value};
-use super::device::{self, DiskUses};
+use super::device;
 use super::diagnostic::Diagnostic;
+use super::disk::{self, DiskUses};
 use super::order::After;
 use super::unique::Unique;
 use super::values;
 use crate::host::{
-    Autostart, Balloon, Boot, HugePages, Limits, LinkName, Mac, Memory, NetworkName, OnChange,
-    OnTimeout, Ready, Restart, Sharing, Size, TimeSpan, Vcpus, Vm, VmId,
+    AbsolutePath, Autostart, Balloon, Boot, Disk, HugePages, Image, ImageBoot, ImageName, Limits,
+    LinkName, Mac, Memory, NetworkName, OnChange, OnTimeout, Ready, Restart, Sharing, Size,
+    TimeSpan, Vcpus, Vm, VmId,
 };
 
 const LATER: [&str; 2] = ["cloud-init", "share"];
@@ -20,6 +22,9 @@ const LATER: [&str; 2] = ["cloud-init", "share"];
 #[derive(Debug)]
 pub(super) struct Shared<'n> {
     pub(super) networks: BTreeSet<&'n NetworkName>,
+    /// Those that are wrong themselves are absent in it.
+    pub(super) images: &'n BTreeMap<ImageName, Option<Image>>,
+    pub(super) state_dir: &'n AbsolutePath,
     pub(super) macs: Unique<Mac>,
     pub(super) taps: Unique<LinkName>,
     pub(super) disks: DiskUses,
@@ -28,9 +33,15 @@ pub(super) struct Shared<'n> {
 }
 
 impl<'n> Shared<'n> {
-    pub(super) fn new(networks: impl Iterator<Item = &'n NetworkName>) -> Self {
+    pub(super) fn new(
+        networks: impl Iterator<Item = &'n NetworkName>,
+        images: &'n BTreeMap<ImageName, Option<Image>>,
+        state_dir: &'n AbsolutePath,
+    ) -> Self {
         Self {
             networks: networks.collect(),
+            images,
+            state_dir,
             macs: Unique::default(),
             taps: Unique::default(),
             disks: DiskUses::default(),
@@ -50,8 +61,8 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
     // All are read before the first `?`: each reports its own mistakes.
     let vcpus = table.read("vcpus", one, vcpus);
     let memory = table.read("memory", default_memory(DEFAULT_MEMORY), memory);
-    let boot = boot(value, id, &mut table);
-    let disks = table.read("disk", Vec::new(), |value| device::disks(value, id, shared));
+    let disks = table.read("disk", Vec::new(), |value| disk::disks(value, id, shared));
+    let boot = boot(value, id, &mut table, disks.as_deref(), shared);
     let nics = table.read("nic", Vec::new(), |value| device::nics(value, id, shared));
     let vsock_cid = table.optional("vsock-cid", |value| cid(value, id, shared));
     let autostart = table.read("autostart", Autostart::Yes, |value| {
@@ -270,7 +281,19 @@ fn hugepages(value: &Value<'_>) -> Option<HugePages> {
     Some(HugePages::Of(size))
 }
 
-fn boot(vm: &Value<'_>, id: &VmId, table: &mut Table<'_>) -> Option<Boot> {
+/// The kernel that the VM's first disk's image has beside it.
+fn image_boot<'s>(disks: &[Disk], shared: &Shared<'s>) -> Option<&'s ImageBoot> {
+    let image = disks.first()?.origin.image()?;
+    shared.images.get(image)?.as_ref()?.boot.as_ref()
+}
+
+fn boot(
+    vm: &Value<'_>,
+    id: &VmId,
+    table: &mut Table<'_>,
+    disks: Option<&[Disk]>,
+    shared: &Shared<'_>,
+) -> Option<Boot> {
     let kernel_value = table.take("kernel");
     let firmware_value = table.take("firmware");
     let initrd_value = table.take("initrd");
@@ -295,12 +318,25 @@ fn boot(vm: &Value<'_>, id: &VmId, table: &mut Table<'_>) -> Option<Boot> {
             return None;
         }
         (None, None) => {
+            // Which kernel there is, is only known when the disks are right.
+            let image = image_boot(disks?, shared);
+            if let Some(image) = image.filter(|_| initrd_value.is_none()) {
+                let cmdline = present(cmdline)?;
+                return Some(Boot::Kernel {
+                    kernel: image.kernel.path(shared.state_dir),
+                    initrd: image
+                        .initrd
+                        .as_ref()
+                        .map(|file| file.path(shared.state_dir)),
+                    cmdline: cmdline.or_else(|| image.cmdline.clone()),
+                });
+            }
             vm.sink.report_absence(
                 Diagnostic::new(
                     vm.key_place.clone(),
                     format!("VM `{id}` has nothing to boot"),
                 )
-                .hint("give it a `kernel`, or a `firmware` that boots its first disk"),
+                .hint("give it a `kernel`, or a `firmware` that boots its first disk, or make that disk from an image with a `kernel`"),
             );
             return None;
         }

@@ -1,4 +1,4 @@
-//! Names that a file gives to VMs, networks and disks.
+//! Names that a file gives to VMs, networks, images and disks.
 
 use std::fmt;
 use std::str::FromStr;
@@ -101,6 +101,11 @@ identifier!(
 identifier!(
     /// The key of `[network.<name>]`. 1 to 63 of `a-z`, `0-9` and `-`.
     NetworkName,
+    63
+);
+identifier!(
+    /// The key of `[image.<name>]`. 1 to 63 of `a-z`, `0-9` and `-`.
+    ImageName,
     63
 );
 identifier!(

@@ -10,6 +10,7 @@
 
 mod disk;
 mod identifier;
+mod image;
 mod limits;
 mod link_name;
 mod mac;
@@ -24,8 +25,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use disk::{Disk, DiskAccess, DiskFormat};
-pub use identifier::{BadIdentifier, DiskName, NetworkName, VmId};
+pub use disk::{
+    BadLabel, Disk, DiskAccess, DiskFormat, DiskOrigin, Filesystem, Label, Rate, RateLimit,
+};
+pub use identifier::{BadIdentifier, DiskName, ImageName, NetworkName, VmId};
+pub use image::{
+    BadSha256, BadUrl, Compression, ForeignFormat, Form, Image, ImageBoot, ImageFile, Location,
+    Sha256, StoredFile, Url,
+};
 pub use limits::{BadWeight, CpuQuota, Limits, Weight};
 pub use link_name::{BadLinkName, LinkName};
 pub use mac::{BadMac, Mac};
@@ -46,6 +53,8 @@ pub struct Host {
     pub hypervisor: HypervisorName,
     pub state_dir: AbsolutePath,
     pub network_backend: NetworkBackend,
+    #[serde(default)]
+    pub images: BTreeMap<ImageName, Image>,
     pub networks: BTreeMap<NetworkName, Network>,
     pub vms: BTreeMap<VmId, Vm>,
 }

@@ -43,6 +43,18 @@ impl AbsolutePath {
         self.0.as_str()
     }
 
+    /// Where nkudo keeps what has to outlive a boot, unless a file says otherwise.
+    pub fn default_state_dir() -> Self {
+        Self(Utf8PathBuf::from("/var/lib/nkudo"))
+    }
+
+    /// A path below this one. Every part has to be a name that is legal in a path: nkudo's own names are.
+    pub fn join(&self, parts: &[&str]) -> Self {
+        let mut path = self.0.clone();
+        path.extend(parts);
+        Self(path)
+    }
+
     pub fn starts_with(&self, base: &str) -> bool {
         self.0.starts_with(base)
     }

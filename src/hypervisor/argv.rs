@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::host::{Balloon, Boot, Disk, DiskAccess, DiskFormat, HugePages, Memory, Sharing, Vm};
+use crate::host::{
+    Balloon, Boot, Disk, DiskAccess, DiskFormat, HugePages, Memory, Rate, Sharing, Vm,
+};
 
 use super::Version;
 
@@ -97,6 +99,8 @@ fn memory(memory: &Memory) -> String {
 
 fn disk(disk: &Disk, version: Version) -> String {
     let mut text = format!("path={},serial={}", quoted(disk.path.as_str()), disk.name);
+    // By this id `vm.resize-disk` names it.
+    let _ = write!(text, ",id={}", disk_id(disk));
     if disk.access == DiskAccess::ReadOnly {
         text.push_str(",readonly=on");
     }
@@ -105,8 +109,31 @@ fn disk(disk: &Disk, version: Version) -> String {
             DiskFormat::Raw => ",image_type=raw",
             DiskFormat::Qcow2 => ",image_type=qcow2",
         });
+        // Off unless it is asked for: a qcow2 file that somebody else wrote could name any file.
+        if disk.backing.is_some() {
+            text.push_str(",backing_files=on");
+        }
+    }
+    if let Some(rate) = disk.rate_limit.bandwidth {
+        limited(&mut text, "bw", rate);
+    }
+    if let Some(rate) = disk.rate_limit.iops {
+        limited(&mut text, "ops", rate);
     }
     text
+}
+
+/// A token bucket that is filled every second; cloud-hypervisor counts the time in milliseconds.
+fn limited(text: &mut String, what: &str, rate: Rate) {
+    let _ = write!(text, ",{what}_size={},{what}_refill_time=1000", rate.rate);
+    if let Some(burst) = rate.burst {
+        let _ = write!(text, ",{what}_one_time_burst={burst}");
+    }
+}
+
+/// What cloud-hypervisor knows a disk by.
+pub fn disk_id(disk: &Disk) -> String {
+    format!("disk-{}", disk.name)
 }
 
 /// A value of a `key=value,…` option: in quotes when it holds what splits or nests options.

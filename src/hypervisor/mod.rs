@@ -5,5 +5,5 @@
 mod argv;
 mod version;
 
-pub use argv::{argv, quoted};
+pub use argv::{argv, disk_id, quoted};
 pub use version::{BadVersion, Version};

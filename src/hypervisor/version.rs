@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::{Disk, DiskFormat};
+
 /// A release of cloud-hypervisor, as `cloud-hypervisor --version` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +25,21 @@ impl Version {
         major: 46,
         minor: 0,
     };
+
+    /// Whether a qcow2 file can lie over an image of any format: since 51 over a raw one.
+    pub fn knows_overlays(self) -> bool {
+        self.major >= 51
+    }
+
+    /// Whether `vm.resize-disk` grows a disk while the guest runs: raw ones since 50, qcow2 files
+    /// since 51, and none that lies over an image.
+    pub fn can_grow(self, disk: &Disk) -> bool {
+        match disk.format {
+            _ if disk.backing.is_some() => false,
+            DiskFormat::Raw => self.major >= 50,
+            DiskFormat::Qcow2 => self.major >= 51,
+        }
+    }
 
     /// Whether `--disk` knows `image_type=`: 50.2, and 51 and later, do. Older ones guess the
     /// type from the disk's first bytes, which the guest writes.

@@ -79,9 +79,15 @@ fn cost(field: &str) -> Cost {
         "autostart" | "on-change" | "after" => Cost::Nothing,
         // The TAP moves to the other bridge; the guest sees nothing of it.
         "nic" if field.ends_with(".network") => Cost::Live,
+        // What a disk that is there was made from is not what the VM runs on; steps of the plan say
+        // what becomes of the disk.
+        "disk" if ORIGIN.iter().any(|key| field.ends_with(key)) => Cost::Nothing,
         _ => Cost::Restart,
     }
 }
+
+/// The fields of a disk's origin.
+const ORIGIN: [&str; 5] = [".image", ".size", ".filesystem", ".label", ".origin"];
 
 /// Every field that is no table itself, by its path, as text.
 fn fields(vm: &Vm) -> BTreeMap<String, String> {
@@ -134,6 +140,9 @@ fn joined(path: &str, key: &str) -> String {
         ("boot", "kernel") => "boot.kernel".to_owned(),
         ("boot", "firmware") => "firmware".to_owned(),
         ("boot.kernel" | "", key) => key.to_owned(),
+        (disk, "image" | "clone" | "overlay" | "volume") if disk.ends_with(".origin") => {
+            disk.strip_suffix(".origin").unwrap_or(disk).to_owned()
+        }
         (path, key) => format!("{path}.{key}"),
     }
 }

@@ -12,15 +12,14 @@ use rustix::io::Errno;
 
 use super::acl::{Acl, DYNAMIC_UIDS, READ, WRITE};
 use super::{Context, StepExit, trusted_path};
-use crate::host::{Disk, DiskAccess};
+use crate::host::{AbsolutePath, DiskAccess};
 
 const ACL: &str = "system.posix_acl_access";
 
 pub(super) fn grant(context: &Context) -> anyhow::Result<StepExit> {
     let uid = user(context)?;
-    for disk in &context.booted.vm.disks {
-        let path = &disk.path;
-        change(disk, |acl| match disk.access {
+    for (path, access) in uses(context) {
+        change(path, |acl| match access {
             DiskAccess::ReadWrite => {
                 // Nobody else's VM has a disk that this one writes: what earlier runs that were
                 // killed have left goes.
@@ -38,8 +37,8 @@ pub(super) fn grant(context: &Context) -> anyhow::Result<StepExit> {
 /// Takes from every disk what it can, also where one of them fails.
 pub(super) fn revoke(context: &Context) -> StepExit {
     let uid = user(context);
-    for disk in &context.booted.vm.disks {
-        let changed = change(disk, |acl| match (disk.access, &uid) {
+    for (path, access) in uses(context) {
+        let changed = change(path, |acl| match (access, &uid) {
             (DiskAccess::ReadWrite, _) => acl.revoke(DYNAMIC_UIDS),
             // Other VMs may read it too.
             (DiskAccess::ReadOnly, Ok(uid)) => acl.revoke(*uid..=*uid),
@@ -47,8 +46,7 @@ pub(super) fn revoke(context: &Context) -> StepExit {
         });
         if let Err(err) = changed {
             tracing::warn!(
-                "cannot take the disk {} back from VM {}: {err:#}",
-                disk.path,
+                "cannot take the disk {path} back from VM {}: {err:#}",
                 context.id()
             );
         }
@@ -70,8 +68,17 @@ fn user(context: &Context) -> anyhow::Result<u32> {
     Ok(uid)
 }
 
-fn change(disk: &Disk, change: impl FnOnce(&mut Acl)) -> anyhow::Result<()> {
-    let fd = trusted_path::open(disk.path.as_path())?;
+/// The VM's disks, and the images below them, which it reads.
+fn uses(context: &Context) -> impl Iterator<Item = (&AbsolutePath, DiskAccess)> {
+    context.booted.vm.disks.iter().flat_map(|disk| {
+        let backing = disk.backing.iter();
+        std::iter::once((&disk.path, disk.access))
+            .chain(backing.map(|path| (path, DiskAccess::ReadOnly)))
+    })
+}
+
+fn change(path: &AbsolutePath, change: impl FnOnce(&mut Acl)) -> anyhow::Result<()> {
+    let fd = trusted_path::open(path.as_path())?;
     // By this path, since a descriptor of O_PATH has no extended attributes of its own.
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let file = std::fs::metadata(&path)?;

@@ -1,7 +1,7 @@
 //! The sandbox of a VM's unit: a root directory of its own, into which only the hypervisor, its
 //! libraries and this VM's files are bound.
 
-use crate::host::{AbsolutePath, Boot, DiskAccess, Vm, VmId};
+use crate::host::{AbsolutePath, Boot, Disk, DiskAccess, Vm, VmId};
 
 use super::setting::{Bind, Setting};
 use super::vm::{Builder, Programs, RUNTIME_ROOT, text, user_name, words};
@@ -138,6 +138,11 @@ fn paths(vm: &Vm) -> impl Iterator<Item = &str> {
             .collect(),
         Boot::Firmware(firmware) => vec![firmware.as_str()],
     };
-    boot.into_iter()
-        .chain(vm.disks.iter().map(|disk| disk.path.as_str()))
+    boot.into_iter().chain(vm.disks.iter().flat_map(disk_paths))
+}
+
+/// A disk, and the image below it.
+fn disk_paths(disk: &Disk) -> impl Iterator<Item = &str> {
+    let backing = disk.backing.iter().map(AbsolutePath::as_str);
+    std::iter::once(disk.path.as_str()).chain(backing)
 }

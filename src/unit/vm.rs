@@ -217,8 +217,9 @@ impl Builder {
 mod tests {
     use super::*;
     use crate::host::{
-        AbsolutePath, Autostart, Balloon, Boot, Disk, DiskAccess, DiskFormat, HugePages, Limits,
-        LinkName, Mac, Memory, Nic, OnChange, OnTimeout, Ready, Sharing, Size, TimeSpan, Vcpus,
+        AbsolutePath, Autostart, Balloon, Boot, Disk, DiskAccess, DiskFormat, DiskOrigin,
+        HugePages, Limits, LinkName, Mac, Memory, Nic, OnChange, OnTimeout, RateLimit, Ready,
+        Sharing, Size, TimeSpan, Vcpus,
     };
     use crate::unit::{Property, Value};
     use std::collections::BTreeSet;
@@ -253,6 +254,9 @@ mod tests {
                 path: path("/srv/a,b%c.raw"),
                 format: DiskFormat::Raw,
                 access: DiskAccess::ReadWrite,
+                backing: None,
+                origin: DiskOrigin::Existing,
+                rate_limit: RateLimit::default(),
             }],
             nics: vec![Nic {
                 network: "lan".parse().unwrap(),
@@ -290,7 +294,7 @@ mod tests {
             "ExecStart=:/usr/bin/cloud-hypervisor --api-socket path=/run/nkudo/vms/web/api.sock \
              --log-file /tmp/cloud-hypervisor.log --cpus boot=1,max=1 --memory size=64M \
              --kernel \"/srv/100%%kernel\" --cmdline \"console=ttyS0 a=\\\"$HOME\\\"\" \
-             --disk \"path=\\\"/srv/a,b%%c.raw\\\",serial=data,image_type=raw\"",
+             --disk \"path=\\\"/srv/a,b%%c.raw\\\",serial=data,id=disk-data,image_type=raw\"",
             "ExecStartPre=+:/usr/bin/nkudo unit grant web",
             "TimeoutStopSec=105s",
             "RootDirectory=/run/nkudo/root/web",

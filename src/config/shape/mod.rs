@@ -14,8 +14,10 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod disk;
 mod doc;
 mod host;
+mod image;
 mod network;
 mod reference;
 mod value;
@@ -32,6 +34,7 @@ pub use reference::reference;
 
 use doc::Doc;
 use host::HostTable;
+use image::ImageTable;
 use network::NetworkTable;
 use value::Name;
 use vm::VmTable;
@@ -42,11 +45,13 @@ use vm::VmTable;
     rename_all = "kebab-case",
     deny_unknown_fields,
     title = "nkudo.toml",
-    description = "The virtual machines of a host, and their networks."
+    description = "The virtual machines of a host, their networks, and the images of their disks."
 )]
 pub struct NkudoToml {
     /// The host itself: all of it is optional.
     pub host: Option<HostTable>,
+    /// Images by name: what `[[vm.<id>.disk]]` can be made from.
+    pub image: Option<Named<ImageTable>>,
     /// Networks by name: `[network.lan]` is a bridge that VMs' NICs are on.
     pub network: Option<Named<NetworkTable>>,
     /// Virtual machines by id: `[vm.web]` is the unit `nkudo-vm@web.service`.

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 
-/// A name that the file gives to a VM or a network: 1 to 63 of `a-z`, `0-9` and `-`, neither first
+/// A name that the file gives to a VM, a network or an image: 1 to 63 of `a-z`, `0-9` and `-`, neither first
 /// nor last a `-`.
 ///
 /// A VM's name is its id: it is a part of unit, user and file names, and the guest's host name
@@ -42,6 +42,22 @@ pub struct TimeSpan(#[schemars(regex(pattern = r"^[0-9][^,:]*[A-Za-z]$"))] pub S
 pub struct Path(
     #[schemars(regex(pattern = r#"^(/[^/\s:"'\\]+)+$"#), length(max = 4095))] pub String,
 );
+
+/// A path as above, or an `https://` or `http://` URL: at most 2000 characters, all that a URL does not
+/// allow percent-encoded, without a password.
+///
+/// What is fetched has a checksum beside it, so `http://` is as good as `https://`.
+#[derive(Debug, JsonSchema)]
+#[schemars(title = "path or URL")]
+pub struct PathOrUrl(
+    #[schemars(regex(pattern = r#"^((/[^/\s:"'\]+)+|https?://[!#-;=?-\[\]_a-z~]+)$"#))]
+    pub String,
+);
+
+/// The SHA-256 checksum of a file, as 64 hexadecimal digits.
+#[derive(Debug, JsonSchema)]
+#[schemars(title = "SHA-256 checksum")]
+pub struct Sha256(#[schemars(regex(pattern = r"^[0-9A-Fa-f]{64}$"))] pub String);
 
 /// An IPv4 or IPv6 address with the length of its prefix: `"192.168.100.1/24"`,
 /// `"fd00:100::1/64"`.

@@ -2,11 +2,12 @@
 
 use schemars::JsonSchema;
 
-use super::value::{DiskName, Mac, Name, Path, Size, TimeSpan};
+use super::disk::DiskTable;
+use super::value::{Mac, Name, Path, Size, TimeSpan};
 
 /// A virtual machine: one transient unit, `nkudo-vm@<id>.service`, that runs cloud-hypervisor.
 ///
-/// It needs a `kernel` or a `firmware`.
+/// It needs a `kernel` or a `firmware`, or a first disk whose image has a `kernel` beside it.
 #[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct VmTable {
@@ -28,7 +29,8 @@ pub struct VmTable {
     ///
     /// Everybody must be able to read the file. A VM has either this or a `firmware`.
     ///
-    /// Default: none
+    /// Default: the `kernel` of the first disk's image, with its `initrd` and `cmdline`, where there is no
+    /// `firmware` either
     /// Example: `kernel = "/srv/images/vmlinux"`
     /// Becomes: `--kernel`
     pub kernel: Option<Path>,
@@ -351,48 +353,6 @@ pub struct LimitsTable {
     /// Becomes: `TasksMax=`
     #[schemars(range(min = 1))]
     pub tasks_max: Option<u32>,
-}
-
-/// A disk that exists: a file, or a block device.
-///
-/// The VM's user is given access to it while the VM runs, and to nothing else. Two VMs can have the
-/// same one only if both have it read-only.
-#[derive(Debug, JsonSchema)]
-#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct DiskTable {
-    /// Where it is.
-    ///
-    /// Example: `path = "/srv/disks/web.raw"`
-    /// Becomes: `--disk path=`
-    pub path: Path,
-
-    /// Its name, unique in the VM. The guest finds it as `/dev/disk/by-id/virtio-<name>`.
-    ///
-    /// Default: `disk0` for the first, `disk1` for the second …
-    /// Example: `name = "data"`
-    /// Becomes: `--disk serial=`
-    pub name: Option<DiskName>,
-
-    /// What it holds. It is never guessed from the content, which the guest can write.
-    ///
-    /// Default: as the path ends: `.raw` and `.img` are raw, `.qcow2` is qcow2; another must say
-    /// Example: `format = "raw"`
-    /// Becomes: `--disk image_type=`
-    pub format: Option<DiskFormat>,
-
-    /// Whether the guest can only read it.
-    ///
-    /// Default: `false`
-    /// Example: `read-only = true`
-    /// Becomes: `--disk readonly=on`
-    pub read_only: Option<bool>,
-}
-
-#[derive(Debug, JsonSchema)]
-#[schemars(rename_all = "kebab-case", inline)]
-pub enum DiskFormat {
-    Raw,
-    Qcow2,
 }
 
 /// A network card. The host's end is a TAP, `nkt-<id>-<number>`, a port of the network's bridge.

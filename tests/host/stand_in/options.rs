@@ -149,7 +149,28 @@ impl Options {
 }
 
 fn disk(text: &str) -> Result<Disk, Vec<String>> {
-    let keys = Keys::parse("disk", text, &["path", "serial", "readonly", "image_type"])?;
+    let known = [
+        "path",
+        "serial",
+        "id",
+        "readonly",
+        "image_type",
+        "backing_files",
+        "bw_size",
+        "bw_refill_time",
+        "bw_one_time_burst",
+        "ops_size",
+        "ops_refill_time",
+        "ops_one_time_burst",
+    ];
+    let keys = Keys::parse("disk", text, &known)?;
+    for name in known
+        .iter()
+        .filter(|name| name.contains("_size") || name.contains("_time"))
+    {
+        keys.convert::<u64>(name)?;
+    }
+    keys.toggle("backing_files")?;
     let serial = keys.get("serial").unwrap_or_default().len();
     if serial > 20 {
         return invalid(format!(

@@ -179,6 +179,23 @@ fn every_key_is_read() {
     assert_eq!(web.limits.memory_max, Some(Size::from_mib(3072)));
     assert_eq!(web.limits.tasks_max.unwrap().get(), 512);
 
+    let db = &host.vms[&"db".parse::<VmId>().unwrap()];
+    assert_eq!((db.vcpus.boot.get(), db.vcpus.max.get()), (1, 1));
+    assert_eq!(db.memory.size, Size::from_mib(512));
+    assert_eq!(db.autostart, Autostart::Yes);
+    assert_eq!(db.start_timeout, TimeSpan::from_secs(120));
+    assert_eq!(
+        db.ready,
+        Ready::Vmm {
+            on_timeout: OnTimeout::Continue
+        }
+    );
+}
+
+#[test]
+fn every_kind_of_disk_is_read() {
+    let host = good(&[source("nkudo.toml", FULL)]);
+    let web = &host.vms[&"web".parse::<VmId>().unwrap()];
     let disk = |index: usize| &web.disks[index];
     let debian: ImageName = "debian".parse().unwrap();
     let tool: ImageName = "tool".parse().unwrap();
@@ -242,18 +259,6 @@ fn every_key_is_read() {
             kernel: "/srv/vmlinuz".parse().unwrap(),
             initrd: Some(format!("/srv/nkudo/images/{empty}.boot").parse().unwrap()),
             cmdline: Some("root=/dev/vda1".parse().unwrap()),
-        }
-    );
-
-    let db = &host.vms[&"db".parse::<VmId>().unwrap()];
-    assert_eq!((db.vcpus.boot.get(), db.vcpus.max.get()), (1, 1));
-    assert_eq!(db.memory.size, Size::from_mib(512));
-    assert_eq!(db.autostart, Autostart::Yes);
-    assert_eq!(db.start_timeout, TimeSpan::from_secs(120));
-    assert_eq!(
-        db.ready,
-        Ready::Vmm {
-            on_timeout: OnTimeout::Continue
         }
     );
 }

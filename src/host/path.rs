@@ -49,6 +49,7 @@ impl AbsolutePath {
     }
 
     /// A path below this one. Every part has to be a name that is legal in a path: nkudo's own names are.
+    #[must_use]
     pub fn join(&self, parts: &[&str]) -> Self {
         let mut path = self.0.clone();
         path.extend(parts);

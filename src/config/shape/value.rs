@@ -50,7 +50,7 @@ pub struct Path(
 #[derive(Debug, JsonSchema)]
 #[schemars(title = "path or URL")]
 pub struct PathOrUrl(
-    #[schemars(regex(pattern = r#"^((/[^/\s:"'\]+)+|https?://[!#-;=?-\[\]_a-z~]+)$"#))]
+    #[schemars(regex(pattern = r#"^((/[^/\s:"'\\]+)+|https?://[^\s"<>\\^`{|}]+)$"#))]
     pub String,
 );
 

@@ -3,6 +3,7 @@
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::Subject;
 use crate::host::{TimeSpan, VmId};
 
 /// Virtual machines on a systemd host, declared in one TOML file
@@ -24,9 +25,12 @@ pub enum Command {
     ///
     /// Where systemd and the hypervisor can be asked, versions that are too old are mistakes too.
     ///
+    /// It also warns of what may surprise: a network that nobody uses, more memory than this host
+    /// has.
+    ///
     /// Exit codes: 0, no mistakes; 1, a file could not be read, or the host is too old; 2, wrong
     /// usage; 3, mistakes.
-    Check(Configuration),
+    Check(Check),
 
     /// Make a generation of the configuration; the host stays as it is
     ///
@@ -129,9 +133,24 @@ pub struct Configuration {
 }
 
 #[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    pub configuration: Configuration,
+
+    /// Take warnings for mistakes
+    #[arg(long)]
+    pub strict: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Render {
     #[command(flatten)]
     pub configuration: Configuration,
+
+    /// Print what a VM (`vm.web`), a network (`network.lan`) or the host (`host`) comes to, each
+    /// value with the line or the default that it is from; make no generation
+    #[arg(long, value_name = "PART", conflicts_with = "message")]
+    pub explain: Option<Subject>,
 
     /// Why; `nkudo generations` shows it
     #[arg(long, short)]

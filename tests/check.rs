@@ -48,3 +48,28 @@ fn what_is_no_file_is_an_error_and_not_a_wait() {
         assert_eq!(output.status.code(), Some(1));
     }
 }
+
+#[test]
+fn a_warning_is_no_mistake_unless_it_is_to_be_strict() {
+    let file = "tests/diagnostics/warnings/a-network-has-no-vm.toml";
+    let output = check(&[file]);
+    let text = said(&output);
+    assert!(
+        text.starts_with("warning: no VM is on network `spare`"),
+        "{text}"
+    );
+    assert!(
+        text.ends_with("1 VM, 2 networks: no mistakes, 1 warning\n"),
+        "{text}"
+    );
+    assert_eq!(output.status.code(), Some(0));
+
+    let output = check(&["--strict", file]);
+    let text = said(&output);
+    assert!(
+        text.starts_with("error: no VM is on network `spare`"),
+        "{text}"
+    );
+    assert!(!text.contains("no mistakes"), "{text}");
+    assert_eq!(output.status.code(), Some(3));
+}

@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nkudo::config::{Source, Step, load, load_with_origins, render, shape};
+use nkudo::config::shape::Shape;
+use nkudo::config::{Source, Step, explain, load, load_with_origins, render, shape};
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -72,63 +73,43 @@ fn the_schema_is_fresh() {
     assert_fresh("docs/nkudo.schema.json", &format!("{json}\n"));
 }
 
-/// What a reference leads to, and each alternative of several.
-fn alternatives<'s>(schema: &'s Value, value: &'s Value) -> Vec<&'s Value> {
-    if let Some(to) = value.get("$ref").and_then(Value::as_str) {
-        return alternatives(schema, schema.pointer(to.trim_start_matches('#')).unwrap());
-    }
-    for several in ["allOf", "anyOf"] {
-        if let Some(all) = value.get(several).and_then(Value::as_array) {
-            return all
-                .iter()
-                .flat_map(|one| alternatives(schema, one))
-                .collect();
-        }
-    }
-    vec![value]
-}
-
-/// Each key of each table, as the address of its schema, and the key.
+/// Each key of each table, as the address of the table's schema, and the key.
 type Keys = BTreeSet<(usize, String)>;
 
-fn all_keys(schema: &Value, value: &Value, keys: &mut Keys) {
-    for one in alternatives(schema, value) {
-        for (key, below) in one["properties"].as_object().into_iter().flatten() {
-            if keys.insert((std::ptr::from_ref(one) as usize, key.clone())) {
-                all_keys(schema, below, keys);
-            }
+fn all_keys(shape: Shape<'_>, keys: &mut Keys) {
+    for table in shape.tables() {
+        for key in table["properties"].as_object().unwrap().keys() {
+            keys.insert((std::ptr::from_ref(table) as usize, key.clone()));
         }
-        for several in ["items", "additionalProperties"] {
-            if let Some(below) = one.get(several) {
-                all_keys(schema, below, keys);
-            }
-        }
+    }
+    for (_, below) in shape.keys() {
+        all_keys(below, keys);
+    }
+    if let Some(named) = shape.named() {
+        all_keys(named, keys);
+    }
+    let element = shape.element();
+    if !std::ptr::eq(element.as_written(), shape.as_written()) {
+        all_keys(element, keys);
     }
 }
 
 /// The tables and the key that a path of the file leads to.
-fn followed<'s>(schema: &'s Value, steps: &[Step]) -> Vec<(&'s Value, String)> {
+fn followed(schema: &Value, steps: &[Step]) -> Keys {
     let Some((Step::Key(key), way)) = steps.split_last() else {
-        return Vec::new();
+        return Keys::new();
     };
-    let mut at = alternatives(schema, schema);
+    let mut at = Shape::of(schema);
     for step in way {
-        let below = |one: &'s Value| match step {
-            Step::Element(_) => one.get("items"),
-            Step::Key(key) => match one.get("properties") {
-                Some(properties) => properties.get(key),
-                None => one.get("additionalProperties"),
-            },
+        at = match step {
+            Step::Element(_) => at.element(),
+            Step::Key(key) => at.named().or_else(|| at.key(key)).unwrap(),
         };
-        at = at
-            .into_iter()
-            .filter_map(below)
-            .flat_map(|one| alternatives(schema, one))
-            .collect();
     }
-    at.into_iter()
+    let tables = at.tables().into_iter();
+    tables
         .filter(|table| table["properties"].get(key).is_some())
-        .map(|table| (table, key.clone()))
+        .map(|table| (std::ptr::from_ref(table) as usize, key.clone()))
         .collect()
 }
 
@@ -136,18 +117,16 @@ fn followed<'s>(schema: &'s Value, steps: &[Step]) -> Vec<(&'s Value, String)> {
 fn the_parser_reads_the_keys_of_the_schema_and_no_others() {
     let schema = shape::schema();
     let mut unread = Keys::new();
-    all_keys(&schema, &schema, &mut unread);
+    all_keys(Shape::of(&schema), &mut unread);
     for path in good_files() {
         let (_, origins) = load_with_origins(&[source(&path)]);
-        for (path, _) in origins.iter() {
+        for (path, _) in origins.keys() {
             let keys = followed(&schema, path.steps());
             assert!(
                 !keys.is_empty(),
                 "config::shape does not have the key `{path}`"
             );
-            for (table, key) in keys {
-                unread.remove(&(std::ptr::from_ref(table) as usize, key));
-            }
+            unread.retain(|key| !keys.contains(key));
         }
     }
     let unread: Vec<String> = unread.into_iter().map(|(_, key)| key).collect();
@@ -161,33 +140,52 @@ fn the_parser_reads_the_keys_of_the_schema_and_no_others() {
 #[test]
 fn every_key_is_documented() {
     let schema = shape::schema();
-    let mut seen = BTreeSet::new();
-    for section in schema["properties"].as_object().unwrap().values() {
-        let table = section.get("additionalProperties").unwrap_or(section);
-        let table = if table.is_object() { table } else { section };
-        documented(&schema, table, &mut seen);
+    for (_, section) in Shape::of(&schema).keys() {
+        documented(section.named().unwrap_or(section));
     }
 }
 
-fn documented(schema: &Value, table: &Value, seen: &mut BTreeSet<usize>) {
-    for table in alternatives(schema, table) {
-        if let Some(items) = table.get("items") {
-            documented(schema, items, seen);
-        }
-        for (key, below) in table["properties"].as_object().into_iter().flatten() {
-            let text = below["description"].as_str().unwrap_or_default();
-            let has = |word: &str| text.lines().any(|line| line.starts_with(word));
+fn documented(table: Shape<'_>) {
+    for (key, shape) in table.keys() {
+        let text = shape.as_written()["description"]
+            .as_str()
+            .unwrap_or_default();
+        let has = |word: &str| text.lines().any(|line| line.starts_with(word));
+        let required = table.tables().into_iter().any(|table| {
             let required = table["required"].as_array();
-            let required = required.is_some_and(|keys| keys.iter().any(|one| one == key));
-            let of_tables = below.pointer("/items/$ref").is_some();
-            let text = format!("`{key}`: {text}");
-            assert!(has("Becomes:"), "does not say what it becomes: {text}");
-            assert!(required != has("Default:"), "has no default: {text}");
-            assert!(of_tables || has("Example:"), "has no example: {text}");
-            if seen.insert(std::ptr::from_ref(below) as usize) {
-                documented(schema, below, seen);
-            }
+            required.is_some_and(|keys| keys.iter().any(|one| one == key))
+        });
+        let of_tables = !shape.element().tables().is_empty();
+        let text = format!("`{key}`: {text}");
+        assert!(has("Becomes:"), "does not say what it becomes: {text}");
+        assert!(required != has("Default:"), "has no default: {text}");
+        assert!(of_tables || has("Example:"), "has no example: {text}");
+        documented(shape);
+        if of_tables {
+            documented(shape.element());
         }
+    }
+}
+
+/// A file in which every default is written out means the same: what is said to be a default is one.
+#[test]
+fn what_is_explained_is_the_configuration_in_full() {
+    for path in good_files() {
+        let sources = [source(&path)];
+        let (outcome, origins) = load_with_origins(&sources);
+        let mut full = explain(&"host".parse().unwrap(), &origins, &sources).unwrap();
+        for (entry, _) in origins.entries() {
+            let subject = entry.to_string().parse().unwrap();
+            full += &explain(&subject, &origins, &sources).unwrap();
+        }
+        let written_out = [Source {
+            name: "explained".to_owned(),
+            text: full,
+        }];
+        let again = load(&written_out);
+        let said = render(&again.diagnostics, &written_out);
+        assert_eq!(said, "", "{}:\n{}", path.display(), written_out[0].text);
+        assert_eq!(again.host, outcome.host, "{}", path.display());
     }
 }
 
@@ -196,9 +194,38 @@ fn as_json(text: &str) -> Option<Value> {
     serde_json::to_value(table).ok()
 }
 
+fn validator() -> jsonschema::Validator {
+    jsonschema::draft7::new(&shape::schema()).unwrap()
+}
+
+/// A mistake is structural if the schema can tell it, so that an editor shows it too.
+#[test]
+fn the_schema_refuses_every_structural_mistake() {
+    let validator = validator();
+    let mut misplaced = Vec::new();
+    for (directory, refused) in [
+        ("tests/diagnostics/structural", true),
+        ("tests/diagnostics", false),
+        ("tests/diagnostics/warnings", false),
+    ] {
+        for path in files(directory, "toml") {
+            // Of what is no TOML at all, a schema says nothing.
+            let json = as_json(&source(&path).text);
+            if json.is_some_and(|json| validator.is_valid(&json) == refused) {
+                misplaced.push(path.display().to_string());
+            }
+        }
+    }
+    assert!(
+        misplaced.is_empty(),
+        "what the schema refuses belongs into tests/diagnostics/structural, and nothing else: \
+         {misplaced:#?}"
+    );
+}
+
 #[test]
 fn the_schema_accepts_every_good_file() {
-    let validator = jsonschema::draft7::new(&shape::schema()).unwrap();
+    let validator = validator();
     for path in good_files() {
         let source = source(&path);
         let json = as_json(&source.text).unwrap();

@@ -5,21 +5,30 @@ use std::time::Duration;
 
 use zbus::Connection;
 
-use crate::cli::Configuration;
+use crate::cli::Check;
+use crate::config::{self, Diagnostic};
 use crate::host::HypervisorName;
 use crate::hypervisor::Version;
 use crate::observe::{self, Hypervisor, SystemdVersion};
 use crate::plan::Obstacle;
 use crate::systemd::ManagerProxy;
 
-use super::configured::configured;
+use super::configured::{self, traced};
 use super::{Exit, block_on, programs};
 
-pub fn run(configuration: &Configuration) -> anyhow::Result<Exit> {
-    let Some(configured) = configured(configuration)? else {
+pub fn run(check: &Check) -> anyhow::Result<Exit> {
+    let Some(traced) = traced(&check.configuration)? else {
         return Ok(Exit::BadConfiguration);
     };
-    let host = configured.host;
+    let host = traced.host;
+    let mut warnings = config::warnings(&host, &traced.origins, &observe::capacity());
+    if check.strict {
+        warnings = warnings.into_iter().map(Diagnostic::strict).collect();
+    }
+    configured::say(&warnings, &traced.sources)?;
+    if check.strict && !warnings.is_empty() {
+        return Ok(Exit::BadConfiguration);
+    }
     let too_old = block_on(async { Ok(too_old(&host.hypervisor).await) })?;
     for obstacle in &too_old {
         tracing::error!("{obstacle}");
@@ -32,7 +41,14 @@ pub fn run(configuration: &Configuration) -> anyhow::Result<Exit> {
         count(host.vms.len(), "VM"),
         count(host.networks.len(), "network"),
     );
-    writeln!(anstream::stderr().lock(), "{vms}, {networks}: no mistakes")?;
+    let but = match warnings.len() {
+        0 => String::new(),
+        number => format!(", {}", count(number, "warning")),
+    };
+    writeln!(
+        anstream::stderr().lock(),
+        "{vms}, {networks}: no mistakes{but}"
+    )?;
     Ok(if too_old.is_empty() {
         Exit::Done
     } else {

@@ -3,11 +3,14 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use crate::cli::Configuration;
-use crate::config::{self, Source};
+use crate::config::{self, Diagnostic, Origins, Source};
 use crate::generation::{Input, Origin};
 use crate::host::Host;
 
 use super::sources;
+
+/// How many diagnostics are shown. Who has more begins with these.
+const MOST: usize = 200;
 
 /// A configuration without mistakes, and what it was read from.
 pub(super) struct Configured {
@@ -36,14 +39,38 @@ pub(super) fn configured(configuration: &Configuration) -> anyhow::Result<Option
     }))
 }
 
-fn say(diagnostics: &[config::Diagnostic], sources: &[Source]) -> anyhow::Result<()> {
+/// A configuration without mistakes, with its text and where each value of it is.
+pub(super) struct Traced {
+    pub(super) host: Host,
+    pub(super) origins: Origins,
+    pub(super) sources: Vec<Source>,
+}
+
+/// As [`configured`].
+pub(super) fn traced(configuration: &Configuration) -> anyhow::Result<Option<Traced>> {
+    let sources = sources::read(configuration)?;
+    let (outcome, origins) = config::load_with_origins(&sources);
+    say(&outcome.diagnostics, &sources)?;
+    Ok(outcome.host.map(|host| Traced {
+        host,
+        origins,
+        sources,
+    }))
+}
+
+pub(super) fn say(diagnostics: &[Diagnostic], sources: &[Source]) -> anyhow::Result<()> {
+    let (shown, more) = diagnostics.split_at(diagnostics.len().min(MOST));
     // anstream drops the colours where NO_COLOR asks for that; without a terminal the plain
     // rendering is also the same to the byte.
     let text = if io::stderr().is_terminal() {
-        config::render_coloured(diagnostics, sources)
+        config::render_coloured(shown, sources)
     } else {
-        config::render(diagnostics, sources)
+        config::render(shown, sources)
     };
-    write!(anstream::stderr().lock(), "{text}")?;
+    let mut stderr = anstream::stderr().lock();
+    write!(stderr, "{text}")?;
+    if !more.is_empty() {
+        writeln!(stderr, "and {} more", more.len())?;
+    }
     Ok(())
 }

@@ -4,13 +4,17 @@ use camino::Utf8Path;
 
 use jiff::Timestamp;
 
-use crate::cli::Render;
+use crate::cli::{Configuration, Render};
+use crate::config::{self, Subject};
 use crate::generation::{Record, Rendering, Store, Stored};
 
-use super::configured::configured;
+use super::configured::{configured, traced};
 use super::{Exit, block_on, print, programs};
 
 pub fn run(render: &Render, state_dir: Option<&Utf8Path>) -> anyhow::Result<Exit> {
+    if let Some(subject) = &render.explain {
+        return explain(&render.configuration, subject);
+    }
     let Some(configured) = configured(&render.configuration)? else {
         return Ok(Exit::BadConfiguration);
     };
@@ -39,6 +43,15 @@ pub fn run(render: &Render, state_dir: Option<&Utf8Path>) -> anyhow::Result<Exit
         }
     }
     print(&format!("{}\n", stored.number()))?;
+    Ok(Exit::Done)
+}
+
+/// Prints a part of the configuration with each value's origin.
+fn explain(configuration: &Configuration, subject: &Subject) -> anyhow::Result<Exit> {
+    let Some(traced) = traced(configuration)? else {
+        return Ok(Exit::BadConfiguration);
+    };
+    print(&config::explain(subject, &traced.origins, &traced.sources)?)?;
     Ok(Exit::Done)
 }
 

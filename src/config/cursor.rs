@@ -1,14 +1,15 @@
 //! Walks what the TOML parser found, table by table and key by key.
 
-use std::fmt::Display;
 use std::rc::Rc;
 
+use serde::Serialize;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Place};
 use super::nearest::did_you_mean;
 use super::origin::Path;
 use super::sink::Sink;
+use super::values;
 
 /// A value, with the key that it belongs to. An element of an array has its array's key.
 #[derive(Debug, Clone)]
@@ -18,7 +19,7 @@ pub(super) struct Value<'a> {
     pub(super) key_place: Place,
     pub(super) place: Place,
     /// Kept only where somebody wants to know what was read.
-    path: Option<Rc<Path>>,
+    pub(super) path: Option<Rc<Path>>,
     found: &'a DeValue<'a>,
 }
 
@@ -188,8 +189,10 @@ impl<'a> Table<'a> {
 
     /// Notes what a key that was taken came to, where no document can say its default: a name that
     /// another value leads to. `nkudo render --explain` shows it.
-    pub(super) fn derived(&self, key: &str, value: &impl Display) {
-        if let Some(path) = &self.path {
+    pub(super) fn derived(&self, key: &str, value: &impl Serialize) {
+        if let Some(path) = &self.path
+            && let Ok(value) = toml::Value::try_from(value)
+        {
             self.sink.derived(&path.key(key), value.to_string());
         }
     }
@@ -245,7 +248,7 @@ impl<'a> Table<'a> {
             known.sort_unstable();
             let hint = did_you_mean(entry.key, known.iter().copied())
                 .unwrap_or_else(|| format!("the keys here are {}", known.join(", ")));
-            let message = format!("unknown key `{}`", entry.key);
+            let message = format!("unknown key `{}`", values::shown(entry.key));
             self.sink
                 .report_unknown(Diagnostic::new(entry.key_place.clone(), message).hint(hint));
         }

@@ -14,9 +14,18 @@ pub struct Place {
     pub span: Range<usize>,
 }
 
-/// One mistake. Every diagnostic is an error: a file that has one makes no host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// A file that has one makes no host.
+    Error,
+    /// It works, and not as one may think.
+    Warning,
+}
+
+/// One mistake, or one thing that may be one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
+    pub severity: Severity,
     pub message: String,
     pub place: Place,
     /// Stands beside the caret; may be empty.
@@ -30,11 +39,28 @@ pub struct Diagnostic {
 impl Diagnostic {
     pub(super) fn new(place: Place, message: impl Into<String>) -> Self {
         Self {
+            severity: Severity::Error,
             message: message.into(),
             place,
             label: String::new(),
             related: Vec::new(),
             hint: None,
+        }
+    }
+
+    pub(super) fn warning(place: Place, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::new(place, message)
+        }
+    }
+
+    /// The same as an error, where nothing is to surprise.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        Self {
+            severity: Severity::Error,
+            ..self
         }
     }
 
@@ -79,7 +105,11 @@ fn render_with(renderer: &Renderer, diagnostics: &[Diagnostic], sources: &[Sourc
 }
 
 fn group<'a>(diagnostic: &'a Diagnostic, sources: &'a [Source]) -> Group<'a> {
-    let mut group = Group::with_title(Level::ERROR.primary_title(&diagnostic.message));
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let mut group = Group::with_title(level.primary_title(&diagnostic.message));
     // The file of the mistake first, then the others that it involves.
     let mut files = vec![diagnostic.place.source];
     for (place, _) in &diagnostic.related {
@@ -91,28 +121,79 @@ fn group<'a>(diagnostic: &'a Diagnostic, sources: &'a [Source]) -> Group<'a> {
         let Some(source) = sources.get(file) else {
             continue;
         };
-        let mut snippet = Snippet::source(&source.text).path(&source.name);
-        if diagnostic.place.source == file {
-            let primary =
-                AnnotationKind::Primary.span(fitted(&diagnostic.place.span, &source.text));
-            snippet = snippet.annotation(match diagnostic.label.as_str() {
+        let primary = (diagnostic.place.source == file)
+            .then_some((&diagnostic.place, diagnostic.label.as_str()));
+        let context = diagnostic
+            .related
+            .iter()
+            .filter(|(place, _)| place.source == file)
+            .map(|(place, label)| (place, label.as_str()));
+        let part = part(
+            &source.text,
+            primary
+                .into_iter()
+                .chain(context.clone())
+                .map(|(place, _)| place),
+        );
+        let mut snippet = Snippet::source(part.text)
+            .path(&source.name)
+            .line_start(part.line);
+        if let Some((place, label)) = primary {
+            let primary = AnnotationKind::Primary.span(part.span(place));
+            snippet = snippet.annotation(match label {
                 "" => primary,
                 label => primary.label(label),
             });
         }
-        for (place, label) in diagnostic
-            .related
-            .iter()
-            .filter(|(place, _)| place.source == file)
-        {
-            let span = fitted(&place.span, &source.text);
-            snippet = snippet.annotation(AnnotationKind::Context.span(span).label(label));
+        for (place, label) in context {
+            let annotation = AnnotationKind::Context.span(part.span(place));
+            snippet = snippet.annotation(annotation.label(label));
         }
         group = group.element(snippet);
     }
     match &diagnostic.hint {
         Some(hint) => group.element(Level::HELP.message(hint)),
         None => group,
+    }
+}
+
+/// The number of the line that `at` is on.
+pub(super) fn line_number(text: &str, at: usize) -> usize {
+    let before = text.get(..at).unwrap_or_default();
+    before.matches('\n').count() + 1
+}
+
+/// The lines of a source that a diagnostic is about: the renderer reads all that it is given.
+struct Part<'a> {
+    text: &'a str,
+    start: usize,
+    /// The number of its first line.
+    line: usize,
+}
+
+fn part<'a>(whole: &'a str, places: impl Iterator<Item = &'a Place>) -> Part<'a> {
+    let (first, last) = places.fold((whole.len(), 0), |(first, last), place| {
+        let span = fitted(&place.span, whole);
+        (first.min(span.start), last.max(span.end))
+    });
+    let start = whole[..first].rfind('\n').map_or(0, |at| at + 1);
+    // To the end of the line after, so that a place behind the last character of a line is in it.
+    let mut ends = whole[last..]
+        .match_indices('\n')
+        .map(|(at, _)| last + at + 1);
+    let end = ends.nth(1).unwrap_or(whole.len());
+    Part {
+        text: &whole[start..end],
+        start,
+        line: line_number(whole, start),
+    }
+}
+
+impl Part<'_> {
+    fn span(&self, place: &Place) -> Range<usize> {
+        let end = self.start + self.text.len();
+        let inner = |at: usize| at.clamp(self.start, end) - self.start;
+        fitted(&(inner(place.span.start)..inner(place.span.end)), self.text)
     }
 }
 

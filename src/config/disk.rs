@@ -223,11 +223,13 @@ impl<'a> Keys<'a> {
             Some(value) => value.boolean()?,
             None => false,
         };
+        // `false` is what it is anyway.
+        let asked = self.overlay.clone().filter(|_| overlay);
         if let Some(path) = &self.path {
             let others = [
                 &self.image,
                 &self.size,
-                &self.overlay,
+                &asked,
                 &self.filesystem,
                 &self.label,
             ];
@@ -245,7 +247,7 @@ impl<'a> Keys<'a> {
             );
             let form = if read_only {
                 good &= refuse(
-                    [&self.size, &self.overlay],
+                    [&self.size, &asked],
                     "the disk is read-only, so it is the image itself",
                 );
                 ImageUse::Itself
@@ -264,7 +266,7 @@ impl<'a> Keys<'a> {
             ));
             return None;
         }
-        good &= refuse([&self.overlay], "only a disk of an `image` can be one");
+        good &= refuse([&asked], "only a disk of an `image` can be one");
         good &= refuse([&self.format], "nkudo makes empty disks raw");
         if let Some(value) = self.read_only.as_ref().filter(|_| read_only) {
             value.error("an empty disk that is read-only would stay empty");

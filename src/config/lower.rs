@@ -125,7 +125,10 @@ where
         let name: N = match entry.key.parse() {
             Ok(name) => name,
             Err(error) => {
-                let message = format!("`{}` cannot be the name of a {what}: {error}", entry.key);
+                let message = format!(
+                    "`{}` cannot be the name of a {what}: {error}",
+                    values::shown(entry.key)
+                );
                 sink.report(Diagnostic::new(entry.key_place.clone(), message));
                 continue;
             }
@@ -134,6 +137,7 @@ where
             let title = format!("{what} `{}`", entry.key);
             twice(sink, &title, &entry.key_place, &first.key_place);
         } else {
+            sink.declared(entry.path.as_deref(), &entry.key_place);
             section.insert(name, entry);
         }
     }

@@ -9,6 +9,7 @@ mod cursor;
 mod device;
 mod diagnostic;
 mod disk;
+mod explain;
 mod image;
 mod lower;
 mod nearest;
@@ -21,15 +22,18 @@ mod syntax;
 mod unique;
 mod values;
 mod vm;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
 
 use toml::de::DeTable;
 
-pub use diagnostic::{Diagnostic, Place, render, render_coloured};
+pub use diagnostic::{Diagnostic, Place, Severity, render, render_coloured};
 
+pub use explain::{BadSubject, Subject, explain};
 pub use origin::{Origin, Origins, Path, Step};
+pub use warnings::warnings;
 
 use crate::host::Host;
 use sink::Sink;
@@ -65,11 +69,12 @@ fn load_into(mut sink: Sink, sources: &[Source]) -> (Outcome, Origins) {
     let mut tables = Vec::new();
     for (index, source) in sources.iter().enumerate() {
         let (table, errors) = DeTable::parse_recoverable(&source.text);
-        for diagnostic in syntax::diagnostics(index, source, &errors) {
-            sink.syntax(source, diagnostic);
+        for mistake in syntax::diagnostics(index, source, &errors) {
+            sink.syntax(source, mistake);
         }
         tables.push(table);
     }
+    sink.syntax_ends();
     let host = lower::host(&sink, &tables);
     let (diagnostics, origins) = sink.end();
     debug_assert!(

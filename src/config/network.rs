@@ -94,7 +94,10 @@ fn address(value: &Value<'_>) -> Option<IpNet> {
             Err(_) => "write for example `192.168.100.1/24` or `fd00:100::1/64`".to_owned(),
         };
         value.error_with_hint(
-            format!("`{text}` is not an address with a prefix length"),
+            format!(
+                "`{}` is not an address with a prefix length",
+                values::shown(text)
+            ),
             hint,
         );
         return None;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 use std::rc::Rc;
 
 use super::diagnostic::Place;
@@ -34,6 +35,26 @@ impl Path {
     pub fn steps(&self) -> &[Step] {
         &self.0
     }
+
+    pub(super) fn of(keys: &[&str]) -> Self {
+        Self(
+            keys.iter()
+                .map(|key| Step::Key((*key).to_owned()))
+                .collect(),
+        )
+    }
+
+    /// This path, and then each one above it.
+    pub(super) fn and_above(&self) -> impl Iterator<Item = Self> {
+        (1..=self.0.len())
+            .rev()
+            .map(|length| Self(self.0[..length].to_vec()))
+    }
+
+    /// The rest of the way from `top`, which this leads through.
+    pub(super) fn below(&self, top: &Self) -> Self {
+        Self(self.0.get(top.0.len()..).unwrap_or_default().to_vec())
+    }
 }
 
 impl fmt::Display for Path {
@@ -54,15 +75,16 @@ impl fmt::Display for Path {
 pub struct Origin {
     /// `None`: no file has it.
     pub place: Option<Place>,
-    /// What it came to, where the default depends on something else.
+    /// What it came to, as TOML, where the default depends on something else.
     pub derived: Option<String>,
 }
 
-/// Every key that was looked for, in the order in which that was done.
+/// Every key that was looked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins {
-    keys: Vec<(Path, Origin)>,
-    index: BTreeMap<Path, usize>,
+    keys: BTreeMap<Path, Origin>,
+    /// VMs and networks, with the places of their names.
+    entries: BTreeMap<Path, Place>,
 }
 
 impl Origins {
@@ -76,16 +98,45 @@ impl Origins {
         self.origin(path).derived = Some(value);
     }
 
-    fn origin(&mut self, path: &Path) -> &mut Origin {
-        let keys = &mut self.keys;
-        let at = *self.index.entry(path.clone()).or_insert_with(|| {
-            keys.push((path.clone(), Origin::default()));
-            keys.len() - 1
-        });
-        &mut keys[at].1
+    pub(super) fn declared(&mut self, path: &Path, place: Place) {
+        self.entries.insert(path.clone(), place);
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&Path, &Origin)> {
-        self.keys.iter().map(|(path, origin)| (path, origin))
+    fn origin(&mut self, path: &Path) -> &mut Origin {
+        self.keys.entry(path.clone()).or_default()
+    }
+
+    /// Every key that was looked for.
+    pub fn keys(&self) -> impl Iterator<Item = (&Path, &Origin)> {
+        self.keys.iter()
+    }
+
+    /// VMs and networks, with the places of their names.
+    pub fn entries(&self) -> impl Iterator<Item = (&Path, &Place)> {
+        self.entries.iter()
+    }
+
+    pub(super) fn get(&self, path: &Path) -> Option<&Origin> {
+        self.keys.get(path)
+    }
+
+    pub(super) fn entry(&self, path: &Path) -> Option<&Place> {
+        self.entries.get(path)
+    }
+
+    /// Whether keys of the table at `path` were looked for.
+    pub(super) fn has_below(&self, path: &Path) -> bool {
+        let after = (Bound::Excluded(path), Bound::Unbounded);
+        let next = self.keys.range::<Path, _>(after).next();
+        next.is_some_and(|(next, _)| next.0.starts_with(&path.0))
+    }
+
+    /// How many tables the array at `path` has.
+    pub(super) fn elements(&self, path: &Path) -> usize {
+        let mut count = 0;
+        while self.has_below(&path.element(count)) {
+            count += 1;
+        }
+        count
     }
 }

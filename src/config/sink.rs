@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::Source;
 use super::diagnostic::{Diagnostic, Place};
 use super::origin::{Origins, Path};
+use super::syntax::Syntax;
 
 /// Takes diagnostics, and drops those that only follow from a syntax error.
 #[derive(Debug, Default)]
@@ -41,6 +42,13 @@ impl Sink {
         }
     }
 
+    /// There is a VM or a network, named at `place`.
+    pub(super) fn declared(&self, path: Option<&Path>, place: &Place) {
+        if let (Some(origins), Some(path)) = (&self.origins, path) {
+            origins.borrow_mut().declared(path, place.clone());
+        }
+    }
+
     pub(super) fn derived(&self, path: &Path, value: String) {
         if let Some(origins) = &self.origins {
             origins.borrow_mut().derived(path, value);
@@ -48,23 +56,31 @@ impl Sink {
     }
 
     /// A mistake that the TOML parser found. These come before any other.
-    pub(super) fn syntax(&mut self, source: &Source, diagnostic: Diagnostic) {
-        let Place {
-            source: index,
-            span,
-        } = &diagnostic.place;
-        let lines = lines_around(&source.text, span);
+    pub(super) fn syntax(&mut self, source: &Source, syntax: Syntax) {
+        let index = syntax.diagnostic.place.source;
+        let lines = lines_around(&source.text, &syntax.broken);
         if source.text[lines.clone()].trim_start().starts_with('[') {
-            self.headless.push(*index);
+            self.headless.push(index);
         }
-        self.broken.push((*index, lines));
-        self.found.get_mut().push(diagnostic);
+        self.broken.push((index, lines));
+        self.found.get_mut().push(syntax.diagnostic);
+    }
+
+    /// All syntax errors of all sources are there.
+    pub(super) fn syntax_ends(&mut self) {
+        self.broken
+            .sort_unstable_by_key(|(source, lines)| (*source, lines.start));
     }
 
     pub(super) fn report(&self, diagnostic: Diagnostic) {
         let Place { source, span } = &diagnostic.place;
-        let on_broken_line = self.broken.iter().any(|(broken, lines)| {
-            broken == source && lines.start <= span.start && span.start <= lines.end
+        // They are in order, and do not overlap.
+        let at = self
+            .broken
+            .partition_point(|(broken, lines)| (*broken, lines.start) <= (*source, span.start));
+        let on_broken_line = at.checked_sub(1).is_some_and(|at| {
+            let (broken, lines) = &self.broken[at];
+            broken == source && span.start <= lines.end
         });
         if !on_broken_line {
             self.found.borrow_mut().push(diagnostic);

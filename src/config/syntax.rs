@@ -1,32 +1,103 @@
 //! Mistakes that the TOML parser finds, in nkudo's words.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::Source;
 use super::diagnostic::{Diagnostic, Place};
 
+/// A mistake, and the text that nothing else is to be said of because of it.
+pub(super) struct Syntax {
+    pub(super) diagnostic: Diagnostic,
+    pub(super) broken: Range<usize>,
+}
+
+/// How often the place of a first definition is looked for. It takes a look at much of the file, and
+/// nobody reads more of these.
+const MOST_SEARCHES: usize = 100;
+
 pub(super) fn diagnostics(
     index: usize,
     source: &Source,
     errors: &[toml::de::Error],
-) -> Vec<Diagnostic> {
+) -> Vec<Syntax> {
     let text = source.text.as_str();
-    let mut all: Vec<Diagnostic> = Vec::new();
+    let mut all: Vec<Syntax> = Vec::new();
+    if errors.is_empty() {
+        return all;
+    }
+    let unclosed: Vec<Range<usize>> = errors
+        .iter()
+        .filter(|error| error.message().starts_with("unclosed array"))
+        .take(MOST_SEARCHES)
+        .filter_map(|error| unclosed_array(text, error.span()?.start))
+        .collect();
+    let headers: Vec<Range<usize>> = headers(text).collect();
+    let mut headers_twice = BTreeSet::new();
+    // The end of the line that the last mistake is on.
+    let mut line_end = 0;
+    let mut searches = 0;
     for error in errors {
         let span = error.span().unwrap_or(0..0);
-        // Below a header that is there twice, each key may be there twice as well.
-        let follows = header_above(text, span.start).is_some_and(|header| {
-            all.iter()
-                .any(|other| header.contains(&other.place.span.start))
-        });
-        let twice = error.message().starts_with("duplicate key");
-        if twice && !follows {
-            all.push(defined_twice(index, text, span));
-        } else if !twice {
-            all.push(not_toml(index, text, span, error.message()));
+        // Everything up to the end of the file is in the array then, and wrong there.
+        if let Some(array) = unclosed
+            .iter()
+            .find(|array| (array.start..=array.end).contains(&span.start))
+        {
+            if all.iter().all(|other| other.broken != *array) {
+                let place = Place {
+                    source: index,
+                    span: array.start..array.start + 1,
+                };
+                all.push(Syntax {
+                    diagnostic: Diagnostic::new(place, "not TOML: the array is not closed")
+                        .hint("close it with `]`"),
+                    broken: array.clone(),
+                });
+            }
+            continue;
         }
+        // What follows a mistake on its line is mostly no mistake of its own.
+        if !all.is_empty() && span.start < line_end {
+            continue;
+        }
+        line_end = end_of_line(text, span.start);
+        let twice = error.message().starts_with("duplicate key");
+        if twice {
+            let at = headers.partition_point(|header| header.start <= span.start);
+            let header = at.checked_sub(1).map(|at| &headers[at]);
+            // Below a header that is there twice, each key may be there twice as well.
+            match header {
+                Some(header) if header.contains(&span.start) => {
+                    headers_twice.insert(header.start);
+                }
+                Some(header) if headers_twice.contains(&header.start) => continue,
+                _ => {}
+            }
+            searches += 1;
+        }
+        all.push(Syntax {
+            broken: span.clone(),
+            diagnostic: if twice && searches <= MOST_SEARCHES {
+                defined_twice(index, text, span)
+            } else if twice {
+                let place = Place {
+                    source: index,
+                    span,
+                };
+                Diagnostic::new(place, "this is defined twice")
+            } else {
+                not_toml(index, text, span, error.message())
+            },
+        });
     }
     all
+}
+
+fn end_of_line(text: &str, at: usize) -> usize {
+    let rest = text.as_bytes().get(at..).unwrap_or_default();
+    let length = rest.iter().position(|byte| *byte == b'\n');
+    at + length.unwrap_or(rest.len())
 }
 
 fn not_toml(index: usize, text: &str, span: Range<usize>, said: &str) -> Diagnostic {
@@ -47,6 +118,20 @@ fn not_toml(index: usize, text: &str, span: Range<usize>, said: &str) -> Diagnos
     Diagnostic::new(place, message).label(lines.collect::<Vec<_>>().join("; "))
 }
 
+/// From the bracket that opens the array to where the parser missed the one that closes it.
+fn unclosed_array(text: &str, end: usize) -> Option<Range<usize>> {
+    let opens = |(line, content): (Range<usize>, &str)| {
+        let equals = content.find('=')?;
+        let value = content[equals + 1..].trim_start();
+        let start = line.start + content.len() - value.len();
+        (value.starts_with('[') && !value.contains(']')).then_some(start..end)
+    };
+    lines(text)
+        .take_while(|(line, _)| line.start < end)
+        .filter_map(opens)
+        .last()
+}
+
 /// The parser knows only the second place; the first is looked for in the text.
 fn defined_twice(index: usize, text: &str, span: Range<usize>) -> Diagnostic {
     let key = text.get(span.clone()).unwrap_or_default();
@@ -60,7 +145,10 @@ fn defined_twice(index: usize, text: &str, span: Range<usize>) -> Diagnostic {
             .map(|(line, content)| line.start..line.start + content.trim_end().len());
         (header, first)
     } else {
-        let above = header_above(text, span.start).map_or(0, |header| header.start);
+        let above = headers(text)
+            .take_while(|header| header.end <= span.start)
+            .last()
+            .map_or(0, |header| header.start);
         let first = lines(text)
             .filter(|(line, _)| line.start >= above)
             .find(|(_, content)| {
@@ -96,13 +184,11 @@ fn header_name(line: &str) -> Option<&str> {
     line.starts_with('[').then(|| &line[..=end])
 }
 
-/// The line of the last header that begins before the line of `at`.
-fn header_above(text: &str, at: usize) -> Option<Range<usize>> {
+/// The lines that are headers.
+fn headers(text: &str) -> impl Iterator<Item = Range<usize>> {
     lines(text)
-        .take_while(|(line, _)| line.end <= at)
         .filter(|(_, content)| header_name(content.trim()).is_some())
         .map(|(line, _)| line)
-        .last()
 }
 
 /// Each line with its bytes in the text, line end included.

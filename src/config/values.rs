@@ -18,7 +18,7 @@ where
     match text.parse() {
         Ok(parsed) => Some(parsed),
         Err(error) => {
-            let message = format!("`{text}` is not {what}: {error}");
+            let message = format!("`{}` is not {what}: {error}", shown(text));
             value.sink.report(
                 value
                     .diagnostic(message)
@@ -27,6 +27,22 @@ where
             None
         }
     }
+}
+
+/// A text of the file as a message can hold it: on one line, and not too long.
+pub(super) fn shown(text: &str) -> String {
+    const MOST: usize = 60;
+    let start: String = text.chars().take(MOST).collect();
+    let more = if start.len() < text.len() { "…" } else { "" };
+    let mut shown = String::new();
+    for c in start.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown + more
 }
 
 pub(super) fn path(value: &Value<'_>) -> Option<AbsolutePath> {
@@ -52,7 +68,7 @@ pub(super) fn choice<T: Copy>(value: &Value<'_>, words: &[(&str, T)]) -> Option<
         return Some(*chosen);
     }
     let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-    let message = format!("`{}` cannot be `{text}`", value.key);
+    let message = format!("`{}` cannot be `{}`", value.key, shown(text));
     let hint = did_you_mean(text, known.iter().copied())
         .unwrap_or_else(|| format!("it is one of `{}`", known.join("`, `")));
     value.error_with_hint(message, hint);
@@ -78,7 +94,7 @@ pub(super) fn cpu_quota(value: &Value<'_>) -> Option<CpuQuota> {
         .and_then(|digits| digits.parse::<NonZeroU32>().ok());
     if percent.is_none() {
         value.error_with_hint(
-            format!("`{text}` is not a share of CPU time"),
+            format!("`{}` is not a share of CPU time", shown(text)),
             "write a whole number of percent of one CPU: `150%` is one and a half",
         );
     }
@@ -92,7 +108,7 @@ pub(super) fn hypervisor(value: &Value<'_>) -> Option<HypervisorName> {
     }
     if text.is_empty() || text == "." || text == ".." || text.contains(char::is_control) {
         value.error_with_hint(
-            format!("`{}` is not the name of a program", text.escape_debug()),
+            format!("`{}` is not the name of a program", shown(text)),
             "write the name of a program on PATH, or an absolute path",
         );
         return None;

@@ -93,7 +93,9 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
     };
     let ready = table.read("ready", vmm, ready);
     let after = table.read("after", BTreeSet::new(), |value| after(value, id, shared));
-    let limits = table.read("limits", Limits::default(), limits);
+    let limits = table.read("limits", Limits::default(), |value| {
+        limits(value, memory.as_ref())
+    });
     table.finish();
     Some(Vm {
         vcpus: vcpus?,
@@ -132,6 +134,9 @@ fn vcpus(value: &Value<'_>) -> Option<Vcpus> {
     let mut table = value.table()?;
     let boot = table.read("boot", NonZeroU8::MIN, vcpu_count);
     let max_value = table.take("max");
+    if let Some(boot) = boot {
+        table.derived("max", &boot);
+    }
     table.finish();
     let max = match &max_value {
         Some(value) => vcpu_count(value)?,
@@ -203,11 +208,14 @@ fn memory(value: &Value<'_>) -> Option<Memory> {
     let mergeable_value = table.take("mergeable");
     let shared = table.read("shared", false, Value::boolean);
     let balloon = table.read("balloon", false, Value::boolean);
-    table.finish();
-
     let size = size_value
         .as_ref()
         .map_or(Some(DEFAULT_MEMORY), memory_size);
+    if let Some(size) = size {
+        table.derived("max", &size);
+    }
+    table.finish();
+
     let max = max_value.as_ref().map_or(size, memory_size);
     let hugepages = pages_value.as_ref().map_or(Some(HugePages::Off), hugepages);
     let mergeable = mergeable_value.as_ref().map_or(Some(false), Value::boolean);
@@ -429,15 +437,33 @@ fn after(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Option<BTreeS
     all
 }
 
-fn limits(value: &Value<'_>) -> Option<Limits> {
+fn limits(value: &Value<'_>, memory: Option<&Memory>) -> Option<Limits> {
     let mut table = value.table()?;
     let cpu_weight = table.optional("cpu-weight", values::weight);
     let cpu_quota = table.optional("cpu-quota", values::cpu_quota);
-    let memory_high = table.optional("memory-high", values::size);
-    let memory_max = table.optional("memory-max", values::size);
+    let high_value = table.take("memory-high");
+    let max_value = table.take("memory-max");
     let io_weight = table.optional("io-weight", values::weight);
     let tasks_max = table.optional("tasks-max", values::positive);
     table.finish();
+    let memory_high = present(high_value.as_ref().map(values::size));
+    let memory_max = present(max_value.as_ref().map(values::size));
+    if let (Some(value), Some(Some(max))) = (&max_value, memory_max) {
+        memory_max_is_enough(value, max, memory);
+        let high = high_value.as_ref().zip(memory_high.flatten());
+        if let Some((high_value, high)) = high.filter(|(_, high)| *high > max) {
+            value.sink.report(
+                high_value
+                    .diagnostic(format!(
+                        "`memory-high` is {high}, which is more than `memory-max`"
+                    ))
+                    .also(
+                        value.place.clone(),
+                        "the VM is killed before it is slowed down",
+                    ),
+            );
+        }
+    }
     Some(Limits {
         cpu_weight: cpu_weight?,
         cpu_quota: cpu_quota?,
@@ -446,4 +472,18 @@ fn limits(value: &Value<'_>) -> Option<Limits> {
         io_weight: io_weight?,
         tasks_max: tasks_max?,
     })
+}
+
+/// Huge pages are not counted in a control group's memory (cgroup-v2, `memory_hugetlb_accounting`).
+fn memory_max_is_enough(value: &Value<'_>, max: Size, memory: Option<&Memory>) {
+    let counted = memory.filter(|memory| memory.hugepages == HugePages::Off);
+    if let Some(memory) = counted.filter(|memory| max < memory.size) {
+        value.error_with_hint(
+            format!(
+                "`memory-max` is {max}, which is less than the VM's memory, {}",
+                memory.size
+            ),
+            "the VM would be killed as soon as the guest uses its memory",
+        );
+    }
 }

@@ -8,6 +8,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod capacity;
 mod disk;
 mod identifier;
 mod image;
@@ -25,6 +26,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use capacity::Capacity;
 pub use disk::{
     BadLabel, Disk, DiskAccess, DiskFormat, DiskOrigin, Filesystem, Label, Rate, RateLimit,
 };

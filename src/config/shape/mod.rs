@@ -22,6 +22,7 @@ mod network;
 mod reference;
 mod value;
 mod vm;
+mod walk;
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
 pub use reference::reference;
+pub use walk::Shape;
 
 use doc::Doc;
 use host::HostTable;

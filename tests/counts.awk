@@ -7,7 +7,7 @@
     sub(/(\/main)?\.rs$/, "", tier)
 }
 /^ +Doc-tests / { tier = "doc" }
-/^host: / { said[++lines] = $0 }
+/^(host|nixos): / { said[++lines] = $0 }
 /^test result: / {
     if (!(tier in passed)) order[++tiers] = tier
     passed[tier] += $4

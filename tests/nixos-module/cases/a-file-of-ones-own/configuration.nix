@@ -1,0 +1,6 @@
+{
+  virtualisation.nkudo = {
+    enable = true;
+    configFile = ./own.toml;
+  };
+}

@@ -1,0 +1,6 @@
+{
+  virtualisation.nkudo = {
+    enable = true;
+    vms.web.firmware = "/srv/nkudo/CLOUDHV.fd";
+  };
+}

@@ -1,0 +1,6 @@
+{
+  virtualisation.nkudo = {
+    enable = true;
+    vms.web.memory = "1G";
+  };
+}

@@ -1,0 +1,6 @@
+{
+  virtualisation.nkudo = {
+    enable = true;
+    vms.web = { kernel = "/srv/vmlinux"; firmware = "/srv/CLOUDHV.fd"; };
+  };
+}

@@ -1,0 +1,424 @@
+//! The NixOS module, and every file of Nix's, as far as they can be tried without NixOS.
+//!
+//! Each directory of `tests/nixos-module/cases/` is a sentence: `configuration.nix`, and what it comes to:
+//! `nkudo.toml`, which the built nkudo must find good, and `host.json`, what else of NixOS it sets. Each of
+//! `tests/nixos-module/refused/` is a configuration and the messages of its assertions.
+//!
+//! Evaluating needs nixpkgs' library (its `lib` directory, or what the flake of it evaluates to) in
+//! `NIXPKGS_LIB`; `nix develop` sets it. `NKUDO_BLESS=1 cargo test --test nixos_module` writes the expected
+//! files anew. What a case needs and does not find, it is ignored for, and the run says why.
+#![expect(clippy::unwrap_used, reason = "a case fails by panicking")]
+#![expect(clippy::print_stderr, reason = "the run says what it cannot try")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use nkudo::config::shape;
+use nkudo::host::LinkName;
+use serde_json::Value;
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::from_args();
+    let missing = Missing::look();
+    if !arguments.list {
+        missing.say();
+    }
+    let mut trials = Vec::new();
+    let mut add = |name: String, why: Option<&str>, run: Box<dyn FnOnce() + Send>| {
+        let trial = Trial::test(name, move || {
+            run();
+            Ok::<(), Failed>(())
+        });
+        trials.push(trial.with_ignored_flag(why.is_some()));
+    };
+    for file in nix_files() {
+        let name = relative(&file);
+        add(
+            format!("{name}_parses"),
+            missing.nix(),
+            Box::new(move || parses(&file)),
+        );
+    }
+    for linter in LINTERS {
+        add(
+            format!("every_file_is_clean_by_{}", linter.name),
+            missing.linter(linter.name),
+            Box::new(move || lints(linter)),
+        );
+    }
+    for case in directories("cases") {
+        let name = sentence(&case);
+        let checked = case.clone();
+        add(
+            format!("nkudo_finds_the_toml_of_{name}_good"),
+            None,
+            Box::new(move || is_good(&checked)),
+        );
+        add(
+            format!("the_case_{name}_is_as_recorded"),
+            missing.library(),
+            Box::new(move || is_as_recorded(&case)),
+        );
+    }
+    for case in files("refused", "nix") {
+        add(
+            format!("{}_is_refused", sentence(&case)),
+            missing.library(),
+            Box::new(move || is_refused(&case)),
+        );
+    }
+    add(
+        "the_options_are_the_keys_of_the_schema".to_owned(),
+        missing.library(),
+        Box::new(the_options_are_the_keys_of_the_schema),
+    );
+    add(
+        "bridges_have_the_names_that_nkudo_gives_them".to_owned(),
+        missing.library(),
+        Box::new(bridges_have_the_names_that_nkudo_gives_them),
+    );
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A program that finds fault with Nix.
+#[derive(Clone, Copy)]
+struct Linter {
+    name: &'static str,
+    /// What it answers where it is the right program: an unrelated `statix` is in the registry of crates.
+    probe: &'static [&'static str],
+    /// How it is asked about the whole checkout.
+    arguments: &'static [&'static str],
+}
+
+const LINTERS: [Linter; 3] = [
+    Linter {
+        name: "deadnix",
+        probe: &["--version"],
+        arguments: &["--fail", "--exclude", "target", "--", "."],
+    },
+    Linter {
+        name: "nixpkgs-fmt",
+        probe: &["--help"],
+        arguments: &[
+            "--check",
+            "flake.nix",
+            "default.nix",
+            "nixos-module",
+            "examples",
+            "tests",
+        ],
+    },
+    Linter {
+        name: "statix",
+        probe: &["check", "--help"],
+        arguments: &["check", "--ignore", "target", "--", "."],
+    },
+];
+
+/// What the cases need and is not here, by what is said of it.
+struct Missing {
+    nix: Option<String>,
+    library: Option<String>,
+    linters: Vec<(&'static str, String)>,
+}
+
+impl Missing {
+    fn look() -> Self {
+        let nix = (!answers("nix-instantiate", &["--version"]))
+            .then(|| "there is no nix-instantiate in PATH".to_owned());
+        let library = nix.clone().or_else(|| match library() {
+            None => Some("NIXPKGS_LIB does not name nixpkgs' library".to_owned()),
+            Some(path) => (!path.join("default.nix").is_file())
+                .then(|| format!("NIXPKGS_LIB is {}, without a default.nix", path.display())),
+        });
+        let linters = LINTERS
+            .into_iter()
+            .filter(|linter| !answers(linter.name, linter.probe))
+            .map(|linter| (linter.name, format!("there is no {} in PATH", linter.name)))
+            .collect();
+        Self {
+            nix,
+            library,
+            linters,
+        }
+    }
+
+    fn nix(&self) -> Option<&str> {
+        self.nix.as_deref()
+    }
+
+    fn library(&self) -> Option<&str> {
+        self.library.as_deref()
+    }
+
+    fn linter(&self, program: &str) -> Option<&str> {
+        let found = self.linters.iter().find(|(one, _)| *one == program);
+        found.map(|(_, why)| why.as_str())
+    }
+
+    fn say(&self) {
+        if let Some(why) = self.nix() {
+            eprintln!("nixos: no file of Nix's is parsed: {why}");
+        }
+        if let Some(why) = self.library() {
+            eprintln!("nixos: the module is not evaluated: {why}");
+        }
+        for (_, why) in &self.linters {
+            eprintln!("nixos: one linter is left out: {why}");
+        }
+    }
+}
+
+fn answers(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The directory with nixpkgs' library's default.nix.
+fn library() -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os("NIXPKGS_LIB")?);
+    let below = path.join("lib");
+    Some(if below.join("default.nix").is_file() {
+        below
+    } else {
+        path
+    })
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap().display().to_string()
+}
+
+fn sentence(path: &Path) -> String {
+    path.file_stem()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .replace('-', "_")
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut entries: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    entries
+}
+
+fn directories(below: &str) -> Vec<PathBuf> {
+    let mut found = entries(&root().join("tests/nixos-module").join(below));
+    found.retain(|path| path.is_dir());
+    assert!(!found.is_empty());
+    found
+}
+
+fn files(below: &str, extension: &str) -> Vec<PathBuf> {
+    let mut found = entries(&root().join("tests/nixos-module").join(below));
+    found.retain(|path| path.extension().is_some_and(|one| one == extension));
+    assert!(!found.is_empty());
+    found
+}
+
+/// Every file of Nix's in the checkout.
+fn nix_files() -> Vec<PathBuf> {
+    fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
+        for path in entries(directory) {
+            if path.is_dir() && !path.is_symlink() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|one| one == "nix") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = vec![root().join("flake.nix"), root().join("default.nix")];
+    for directory in ["nixos-module", "examples", "tests"] {
+        walk(&root().join(directory), &mut found);
+    }
+    found
+}
+
+/// nix-instantiate, without a store: nothing is built here, and nobody need be able to write one.
+fn nix_instantiate(arguments: &[&std::ffi::OsStr]) -> Output {
+    let mut command = Command::new("nix-instantiate");
+    command
+        .args(["--store", "dummy://", "--readonly-mode"])
+        .args(arguments);
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+fn parses(file: &Path) {
+    let output = nix_instantiate(&["--parse".as_ref(), file.as_ref()]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+fn lints(linter: Linter) {
+    let mut command = Command::new(linter.name);
+    command.args(linter.arguments).current_dir(root());
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn evaluate(configuration: &Path) -> Value {
+    let output = nix_instantiate(&[
+        "--eval".as_ref(),
+        "--strict".as_ref(),
+        "--json".as_ref(),
+        "--show-trace".as_ref(),
+        root().join("tests/nixos-module/evaluate.nix").as_ref(),
+        "--arg".as_ref(),
+        "nixpkgsLib".as_ref(),
+        library().unwrap().canonicalize().unwrap().as_ref(),
+        "--arg".as_ref(),
+        "configuration".as_ref(),
+        configuration.as_ref(),
+    ]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The text is what was recorded.
+fn assert_recorded(path: &Path, text: &str) {
+    if std::env::var_os("NKUDO_BLESS").is_some() {
+        fs::write(path, text).unwrap();
+        return;
+    }
+    let recorded = fs::read_to_string(path).unwrap_or_default();
+    let diff = similar::TextDiff::from_lines(recorded.as_str(), text);
+    assert!(
+        recorded == text,
+        "NKUDO_BLESS=1 accepts this of {}:\n{}",
+        relative(path),
+        diff.unified_diff()
+    );
+}
+
+fn messages(evaluated: &Value) -> String {
+    let refused = evaluated["refused"].as_array().unwrap();
+    let mut messages = String::new();
+    for message in refused {
+        messages.push_str(message.as_str().unwrap().trim());
+        messages.push('\n');
+    }
+    messages
+}
+
+fn is_as_recorded(case: &Path) {
+    let evaluated = evaluate(&case.join("configuration.nix"));
+    assert_eq!(messages(&evaluated), "");
+    let toml = toml::to_string_pretty(&evaluated["settings"]).unwrap();
+    assert_recorded(&case.join("nkudo.toml"), &toml);
+    let host = serde_json::to_string_pretty(&evaluated["host"]).unwrap();
+    assert_recorded(&case.join("host.json"), &format!("{host}\n"));
+}
+
+fn is_good(case: &Path) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nkudo"));
+    command.arg("check").arg(case.join("nkudo.toml"));
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+fn is_refused(case: &Path) {
+    let messages = messages(&evaluate(case));
+    assert!(!messages.is_empty(), "nothing is refused");
+    assert_recorded(&case.with_extension("txt"), &messages);
+}
+
+fn bridges_have_the_names_that_nkudo_gives_them() {
+    let case = root().join("tests/nixos-module/cases/the-firewall-is-opened");
+    let evaluated = evaluate(&case.join("configuration.nix"));
+    let rules = evaluated["host"]["firewall"]["extraForwardRules"].as_str();
+    let networks = evaluated["settings"]["network"].as_object().unwrap();
+    for network in networks.keys() {
+        let bridge = LinkName::bridge(&network.parse().unwrap());
+        assert!(
+            rules.unwrap().contains(&format!("\"{bridge}\"")),
+            "{bridge}"
+        );
+    }
+}
+
+/// The options of the module that are no keys of nkudo.toml.
+const OWN: [&str; 8] = [
+    "configFile",
+    "enable",
+    "images",
+    "networks",
+    "openFirewall",
+    "package",
+    "settings",
+    "vms",
+];
+
+fn the_options_are_the_keys_of_the_schema() {
+    let case = root().join("tests/nixos-module/cases/the-smallest-host/configuration.nix");
+    let evaluated = evaluate(&case);
+    let options = evaluated["options"].as_array().unwrap();
+    let undocumented: Vec<&Value> = options
+        .iter()
+        .filter(|option| option["documented"] != true)
+        .collect();
+    assert!(undocumented.is_empty(), "without words: {undocumented:?}");
+    let names: BTreeSet<&str> = options
+        .iter()
+        .map(|option| option["name"].as_str().unwrap())
+        .map(|name| name.strip_prefix("virtualisation.nkudo.").unwrap())
+        .filter(|name| !OWN.contains(name))
+        .collect();
+    let schema = shape::schema();
+    let mut keys = BTreeSet::new();
+    for (section, option) in [("vm", "vms"), ("network", "networks"), ("image", "images")] {
+        let table = &schema["properties"][section]["additionalProperties"];
+        if !table.is_null() {
+            keys_of(&schema, table, &format!("{option}.<name>"), &mut keys);
+        }
+    }
+    assert_eq!(names, keys.iter().map(String::as_str).collect());
+}
+
+/// The keys of a table and of those below it, as NixOS names options.
+fn keys_of(schema: &Value, table: &Value, prefix: &str, keys: &mut BTreeSet<String>) {
+    let table = resolved(schema, table);
+    let Some(properties) = table["properties"].as_object() else {
+        return;
+    };
+    for (key, property) in properties {
+        let name = format!("{prefix}.{key}");
+        keys.insert(name.clone());
+        let property = resolved(schema, property);
+        if property["type"] == "array" {
+            keys_of(schema, &property["items"], &format!("{name}.*"), keys);
+        } else {
+            keys_of(schema, property, &name, keys);
+        }
+    }
+}
+
+fn resolved<'s>(schema: &'s Value, value: &'s Value) -> &'s Value {
+    if let Some(to) = value["$ref"].as_str() {
+        return resolved(schema, schema.pointer(to.trim_start_matches('#')).unwrap());
+    }
+    match value["allOf"].as_array().map(Vec::as_slice) {
+        Some([only]) => resolved(schema, only),
+        _ => value,
+    }
+}

@@ -4,7 +4,14 @@ CARGO ?= cargo
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 
-.PHONY: check lint test try host-tools nix-tools
+.PHONY: check lint test try host-tools nix-tools build install generated
+
+# Where `make install` puts things; DESTDIR goes before it, for packages.
+PREFIX ?= /usr/local
+DESTDIR ?=
+# systemd looks for units in /usr/lib and /usr/local/lib, and nowhere else below a prefix.
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+BINARY ?= target/release/nkudo
 
 check: host-tools nix-tools lint test
 
@@ -41,3 +48,27 @@ nix-tools:
 		PATH="$$PATH:$${CARGO_HOME:-$$HOME/.cargo}/bin" command -v "$${linter%@*}" >/dev/null || \
 			$(CARGO) install -q --locked --debug "$$linter" || true; \
 	done
+
+build:
+	$(CARGO) build --release --locked
+
+# As root, after `make build`. Never a nkudo-vm@.service: it would take the name of every VM's unit.
+install:
+	@[ -x "$(BINARY)" ] || { echo "there is no $(BINARY): run \`make build\` first" >&2; exit 1; }
+	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/nkudo
+	install -d $(DESTDIR)$(UNITDIR)
+	for unit in units/*; do \
+		sed 's|=nkudo |=$(PREFIX)/bin/nkudo |' $$unit >$(DESTDIR)$(UNITDIR)/$${unit##*/} && \
+		chmod 644 $(DESTDIR)$(UNITDIR)/$${unit##*/} || exit 1; \
+	done
+	install -d $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 644 man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5
+	install -m 644 man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -D -m 644 completions/nkudo.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/nkudo
+	install -D -m 644 completions/_nkudo $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_nkudo
+	install -D -m 644 completions/nkudo.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/nkudo.fish
+	install -D -m 644 docs/nkudo.schema.json $(DESTDIR)$(PREFIX)/share/nkudo/nkudo.schema.json
+
+# What is made of the command line and of src/config/shape: docs/nkudo-toml.md, the schema, man/, completions/.
+generated:
+	NKUDO_BLESS=1 $(CARGO) test -q --locked --test shape --test manual

@@ -1,0 +1,140 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_nkudo_global_optspecs
+    string join \n state-dir= h/help V/version
+end
+
+function __fish_nkudo_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_nkudo_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_nkudo_using_subcommand
+    set -l cmd (__fish_nkudo_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c nkudo -n "__fish_nkudo_needs_command" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_needs_command" -s h -l help -d 'Print help'
+complete -c nkudo -n "__fish_nkudo_needs_command" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_needs_command" -f -a "check" -d 'Say all mistakes of the configuration, and change nothing'
+complete -c nkudo -n "__fish_nkudo_needs_command" -f -a "render" -d 'Make a generation of the configuration; the host stays as it is'
+complete -c nkudo -n "__fish_nkudo_needs_command" -f -a "diff" -d 'Print what a switch to the configuration would do, and why; change nothing'
+complete -c nkudo -n "__fish_nkudo_needs_command" -f -a "switch" -d 'Make the host be a generation'
+complete -c nkudo -n "__fish_nkudo_needs_command" -f -a "rollback" -d 'Switch back to the generation before the current one, or to another older one'
+complete -c nkudo -n "__fish_nkudo_needs_command" -f -a "generations" -d 'List the generations: when and by whom they were rendered, why, and what each changed'
+complete -c nkudo -n "__fish_nkudo_needs_command" -f -a "gc" -d 'Remove old generations'
+complete -c nkudo -n "__fish_nkudo_needs_command" -f -a "status" -d 'Print the state of VMs'
+complete -c nkudo -n "__fish_nkudo_needs_command" -f -a "start" -d 'Start a VM as the current generation has it, and let switches start it again'
+complete -c nkudo -n "__fish_nkudo_needs_command" -f -a "stop" -d 'Stop a VM, by its power button first, and let switches leave it stopped'
+complete -c nkudo -n "__fish_nkudo_needs_command" -f -a "restart" -d 'Stop a VM, if it runs, and start it as the current generation has it'
+complete -c nkudo -n "__fish_nkudo_needs_command" -f -a "schema" -d 'Print the JSON Schema of nkudo.toml, for editors'
+complete -c nkudo -n "__fish_nkudo_needs_command" -f -a "unit" -d 'A step of a VM\'s unit; systemd runs these'
+complete -c nkudo -n "__fish_nkudo_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c nkudo -n "__fish_nkudo_using_subcommand check" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand check" -l strict -d 'Take warnings for mistakes'
+complete -c nkudo -n "__fish_nkudo_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nkudo -n "__fish_nkudo_using_subcommand check" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand render" -l explain -d 'Print what a VM (`vm.web`), a network (`network.lan`) or the host (`host`) comes to, each value with the line or the default that it is from; make no generation' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand render" -s m -l message -d 'Why; `nkudo generations` shows it' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand render" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand render" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nkudo -n "__fish_nkudo_using_subcommand render" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand diff" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nkudo -n "__fish_nkudo_using_subcommand diff" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l boot -d 'Switch to the generation that was current before the boot, whatever the configuration says now; without one, there is nothing to do'
+complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l dry-run -d 'Print what would be done, and why; change nothing'
+complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand rollback" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand rollback" -l dry-run -d 'Print what would be done, and why; change nothing'
+complete -c nkudo -n "__fish_nkudo_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nkudo -n "__fish_nkudo_using_subcommand rollback" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand generations" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand generations" -l json -d 'Print JSON, in the shape that docs/generations.md describes'
+complete -c nkudo -n "__fish_nkudo_using_subcommand generations" -s h -l help -d 'Print help'
+complete -c nkudo -n "__fish_nkudo_using_subcommand generations" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand gc" -l keep -d 'How many of the newest generations to keep' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand gc" -l older-than -d 'Remove only what was rendered longer ago than this: `30d`, `12h`' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand gc" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand gc" -l dry-run -d 'Print what would be removed; remove nothing'
+complete -c nkudo -n "__fish_nkudo_using_subcommand gc" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nkudo -n "__fish_nkudo_using_subcommand gc" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand status" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand status" -l json -d 'Print JSON, in the shape that docs/status.md describes'
+complete -c nkudo -n "__fish_nkudo_using_subcommand status" -s h -l help -d 'Print help'
+complete -c nkudo -n "__fish_nkudo_using_subcommand status" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand start" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand start" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nkudo -n "__fish_nkudo_using_subcommand start" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand stop" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand stop" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nkudo -n "__fish_nkudo_using_subcommand stop" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand restart" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand restart" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nkudo -n "__fish_nkudo_using_subcommand restart" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand schema" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand schema" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c nkudo -n "__fish_nkudo_using_subcommand schema" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -s h -l help -d 'Print help'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -f -a "ready" -d 'Wait until the VM is ready'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -f -a "stop" -d 'Shut the guest down by its power button'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -f -a "post" -d 'Say why the VM ended; fail where systemd would take a crash for a clean exit'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -f -a "grant" -d 'Let the VM\'s user use its disks'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -f -a "revoke" -d 'Take the disks back'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from ready" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from ready" -s h -l help -d 'Print help'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from ready" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from stop" -l timeout -d 'How long the guest may take. On the command line, because systemd gives credentials to the commands that start a unit and not to those that stop it' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from stop" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from stop" -s h -l help -d 'Print help'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from stop" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from post" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from post" -s h -l help -d 'Print help'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from post" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from grant" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from grant" -s h -l help -d 'Print help'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from grant" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from revoke" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from revoke" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from help" -f -a "ready" -d 'Wait until the VM is ready'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from help" -f -a "stop" -d 'Shut the guest down by its power button'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from help" -f -a "post" -d 'Say why the VM ended; fail where systemd would take a crash for a clean exit'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from help" -f -a "grant" -d 'Let the VM\'s user use its disks'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from help" -f -a "revoke" -d 'Take the disks back'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and not __fish_seen_subcommand_from check render diff switch rollback generations gc status start stop restart schema unit help" -f -a "check" -d 'Say all mistakes of the configuration, and change nothing'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and not __fish_seen_subcommand_from check render diff switch rollback generations gc status start stop restart schema unit help" -f -a "render" -d 'Make a generation of the configuration; the host stays as it is'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and not __fish_seen_subcommand_from check render diff switch rollback generations gc status start stop restart schema unit help" -f -a "diff" -d 'Print what a switch to the configuration would do, and why; change nothing'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and not __fish_seen_subcommand_from check render diff switch rollback generations gc status start stop restart schema unit help" -f -a "switch" -d 'Make the host be a generation'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and not __fish_seen_subcommand_from check render diff switch rollback generations gc status start stop restart schema unit help" -f -a "rollback" -d 'Switch back to the generation before the current one, or to another older one'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and not __fish_seen_subcommand_from check render diff switch rollback generations gc status start stop restart schema unit help" -f -a "generations" -d 'List the generations: when and by whom they were rendered, why, and what each changed'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and not __fish_seen_subcommand_from check render diff switch rollback generations gc status start stop restart schema unit help" -f -a "gc" -d 'Remove old generations'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and not __fish_seen_subcommand_from check render diff switch rollback generations gc status start stop restart schema unit help" -f -a "status" -d 'Print the state of VMs'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and not __fish_seen_subcommand_from check render diff switch rollback generations gc status start stop restart schema unit help" -f -a "start" -d 'Start a VM as the current generation has it, and let switches start it again'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and not __fish_seen_subcommand_from check render diff switch rollback generations gc status start stop restart schema unit help" -f -a "stop" -d 'Stop a VM, by its power button first, and let switches leave it stopped'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and not __fish_seen_subcommand_from check render diff switch rollback generations gc status start stop restart schema unit help" -f -a "restart" -d 'Stop a VM, if it runs, and start it as the current generation has it'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and not __fish_seen_subcommand_from check render diff switch rollback generations gc status start stop restart schema unit help" -f -a "schema" -d 'Print the JSON Schema of nkudo.toml, for editors'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and not __fish_seen_subcommand_from check render diff switch rollback generations gc status start stop restart schema unit help" -f -a "unit" -d 'A step of a VM\'s unit; systemd runs these'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and not __fish_seen_subcommand_from check render diff switch rollback generations gc status start stop restart schema unit help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and __fish_seen_subcommand_from unit" -f -a "ready" -d 'Wait until the VM is ready'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and __fish_seen_subcommand_from unit" -f -a "stop" -d 'Shut the guest down by its power button'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and __fish_seen_subcommand_from unit" -f -a "post" -d 'Say why the VM ended; fail where systemd would take a crash for a clean exit'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and __fish_seen_subcommand_from unit" -f -a "grant" -d 'Let the VM\'s user use its disks'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and __fish_seen_subcommand_from unit" -f -a "revoke" -d 'Take the disks back'

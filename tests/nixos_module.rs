@@ -101,7 +101,7 @@ const LINTERS: [Linter; 3] = [
     },
     Linter {
         name: "nixpkgs-fmt",
-        probe: &["--help"],
+        probe: &[],
         arguments: &[
             "--check",
             "flake.nix",

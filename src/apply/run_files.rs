@@ -8,9 +8,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::booted::Booted;
 use crate::files;
-use crate::host::VmId;
+use crate::generation::{GcRoots, Unneeded, paths};
+use crate::host::{Vm, VmId};
 use crate::observe::held_directory;
-use crate::unit::RUNTIME_ROOT;
+use crate::unit::{Programs, RUNTIME_ROOT};
 
 /// Held while this lives; the kernel lets go of it when the process ends, however that happens.
 #[derive(Debug)]
@@ -75,12 +76,38 @@ pub(super) fn write_booted(booted: &Booted) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write the VM's specification {path}"))
 }
 
+/// Keeps Nix's garbage collector from what the VM runs from, its next restart by systemd included, whatever
+/// becomes of the generation.
+pub(super) fn keep_store_paths(
+    id: &VmId,
+    vm: &Vm,
+    programs: &Programs,
+    unneeded: Unneeded,
+) -> anyhow::Result<()> {
+    let links = gc_roots_directory(id);
+    let paths = paths(&(vm, programs))?;
+    let keep = || match GcRoots::new(&links)? {
+        Some(roots) => roots.keep(&paths, unneeded),
+        None => Ok(()),
+    };
+    keep().with_context(|| format!("cannot register {links} as roots of Nix's garbage collector"))
+}
+
+fn gc_roots_directory(id: &VmId) -> Utf8PathBuf {
+    Utf8Path::new(RUNTIME_ROOT)
+        .join("gcroots")
+        .join(id.as_str())
+}
+
 /// Removes all of a VM that does not run and is in no file any more.
 pub(super) fn remove(id: &VmId) -> anyhow::Result<()> {
     let root = root_directory(id);
     files::remove_empty_tree(&root).with_context(|| format!("cannot remove {root}"))?;
     let booted = Booted::path(id);
     files::remove(&booted).with_context(|| format!("cannot remove {booted}"))?;
+    let links = gc_roots_directory(id);
+    let let_go = || GcRoots::new(&links)?.map_or(Ok(()), |roots| roots.remove());
+    let_go().with_context(|| format!("cannot remove the links {links}"))?;
     release(id)
 }
 

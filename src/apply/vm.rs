@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow, bail};
 
 use super::{Apply, Failure, run_files};
 use crate::booted::{Booted, FormatVersion};
+use crate::generation::Unneeded;
 use crate::host::{LinkName, Vm, VmId};
 use crate::link::LinkError;
 use crate::observe::Link;
@@ -54,6 +55,7 @@ impl Apply<'_> {
         // What is left of one that failed keeps the name, and its TAPs.
         self.unload(&unit.name).await?;
         run_files::write_booted(&self.booted(id, vm, self.generation)?)?;
+        run_files::keep_store_paths(id, vm, &self.wanted.programs, Unneeded::Remove)?;
         run_files::ensure_root(id)?;
         let mut taps = Vec::new();
         for (index, nic) in vm.nics.iter().enumerate() {
@@ -192,6 +194,8 @@ impl Apply<'_> {
         let vm = self.wanted.host.vms.get(id);
         let mut booted = Booted::from_json(&json)?;
         booted.vm = vm.with_context(|| format!("{id} is not declared"))?.clone();
+        // What its unit runs is that of its start.
+        run_files::keep_store_paths(id, &booted.vm, &self.wanted.programs, Unneeded::Keep)?;
         run_files::write_booted(&booted)
     }
 

@@ -79,6 +79,9 @@ fn lock(mode: Mode) -> anyhow::Result<Option<apply::Lock>> {
 }
 
 fn to(store: &Store, number: u64, manifest: &Manifest, mode: Mode) -> anyhow::Result<Exit> {
+    if mode == Mode::Do {
+        store.keep_store_paths(number, manifest)?;
+    }
     let exit = block_on(carry_out(manifest.clone(), number, &Request::Switch, mode))?;
     // VMs that failed do not make the host another generation's.
     if mode == Mode::Do && matches!(exit, Exit::Done | Exit::VmsFailed) {

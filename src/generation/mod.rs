@@ -4,10 +4,14 @@
 //! same bytes. `manifest.json` is what nkudo itself reads again; the other files are for people,
 //! for `systemd-analyze verify` and for `diff`.
 
+mod gc_roots;
 mod manifest;
 mod render;
 mod store;
+mod store_paths;
 
+pub use gc_roots::{GcRoots, Unneeded};
 pub use manifest::{Input, Manifest, Origin, Record};
 pub use render::{Generation, Rendering, vm_digest};
 pub use store::{Store, StoreError, Stored};
+pub use store_paths::{StorePath, paths};

@@ -7,7 +7,7 @@ use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{Generation, Manifest, Record, Rendering};
+use super::{GcRoots, Generation, Manifest, Record, Rendering, Unneeded, paths};
 use crate::files;
 
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +123,39 @@ impl Store {
         self.remove_unfinished()
     }
 
+    /// Keeps Nix's garbage collector from what the generation's VMs need, where there is Nix.
+    pub fn keep_store_paths(&self, number: u64, manifest: &Manifest) -> Result<(), StoreError> {
+        let links = self.gc_roots(&number.to_string());
+        let paths = paths(&(&manifest.host, &manifest.programs))?;
+        let keep = || match GcRoots::new(&links)? {
+            Some(roots) => roots.keep(&paths, Unneeded::Keep),
+            None => Ok(()),
+        };
+        keep().map_err(failed(
+            "register as roots of Nix's garbage collector",
+            &links,
+        ))
+    }
+
+    fn gc_roots(&self, name: &str) -> Utf8PathBuf {
+        self.state_dir.join("gcroots").join(name)
+    }
+
+    /// Lets go of what only generations that are not there any more needed.
+    fn remove_stale_gc_roots(&self) -> Result<(), StoreError> {
+        let numbers = self.numbers()?;
+        let directory = self.gc_roots("");
+        for name in files::names(&directory).map_err(failed("list", &directory))? {
+            if name.parse().is_ok_and(|number| numbers.contains(&number)) {
+                continue;
+            }
+            let links = self.gc_roots(&name);
+            let remove = || GcRoots::new(&links)?.map_or(Ok(()), |roots| roots.remove());
+            remove().map_err(failed("remove the links", &links))?;
+        }
+        Ok(())
+    }
+
     /// The generation that was switched to last.
     pub fn current(&self) -> Result<Option<u64>, StoreError> {
         let link = self.current_link();
@@ -149,14 +182,18 @@ impl Store {
         let id = rendering.id()?;
         if let Some(newest) = numbers.last()
             // One that cannot be read is not the same.
-            && self.manifest(*newest).is_ok_and(|manifest| manifest.id == id)
+            && let Ok(manifest) = self.manifest(*newest)
+            && manifest.id == id
         {
+            self.keep_store_paths(*newest, &manifest)?;
             return Ok(Stored::Already(*newest));
         }
         let number = numbers.last().map_or(1, |newest| newest + 1);
         let mut generation = rendering.generation(number)?;
         let record = serde_json::to_vec_pretty(record)?;
         generation.files.insert(RECORD.into(), record);
+        // Before it is there, so that no collector comes between.
+        self.keep_store_paths(number, &generation.manifest)?;
         self.write(&generation, number)?;
         Ok(Stored::New(number))
     }
@@ -197,7 +234,7 @@ impl Store {
             let path = directory.join(name);
             fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
         }
-        Ok(())
+        self.remove_stale_gc_roots()
     }
 }
 

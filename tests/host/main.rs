@@ -28,6 +28,7 @@ mod interruption;
 mod life;
 mod machine;
 mod network;
+mod nix;
 mod programs;
 mod refusals;
 mod sandbox;
@@ -85,7 +86,7 @@ fn main() -> std::process::ExitCode {
             eprintln!("host: the cases that need a machine are ignored: {reason}");
         }
     }
-    let themes: [(Needs, &[Case]); 10] = [
+    let themes: [(Needs, &[Case]); 11] = [
         (Needs::Nothing, vmms::CASES),
         (Needs::Machine, machine::CASES),
         (Needs::Machine, hello::CASES),
@@ -96,6 +97,7 @@ fn main() -> std::process::ExitCode {
         (Needs::Machine, boot::CASES),
         (Needs::Machine, refusals::CASES),
         (Needs::Machine, interruption::CASES),
+        (Needs::Machine, nix::CASES),
     ];
     let trials = themes
         .into_iter()

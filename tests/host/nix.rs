@@ -1,0 +1,95 @@
+//! A host with a Nix store: what VMs need of it survives its garbage collector.
+//!
+//! There is no Nix on the machine, and its collector's rule is short (gc.cc, `findRoots`): directories below
+//! /nix/var/nix/gcroots are entered; a link there to the store is a root; so is one to a link to the store.
+
+use std::collections::BTreeSet;
+
+use super::guest::{Guest, Then};
+use super::host::{Host, LAN, vm};
+use super::machine::Networkd;
+
+cases![
+    the_garbage_collector_leaves_what_generations_and_vms_need,
+    without_nix_no_roots_are_made,
+];
+
+const FIRST: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-linux-1";
+const SECOND: &str = "/nix/store/1123456789abcdfghijklmnpqrsvwxyz-linux-2";
+
+fn the_garbage_collector_leaves_what_generations_and_vms_need() {
+    let host = Host::boot(Networkd::Off);
+    host.machine.ok(&["mkdir", "-p", "/nix/var/nix/gcroots"]);
+    for kernel in [FIRST, SECOND] {
+        let elf = Guest {
+            line: "hello from web",
+            then: Then::PowerOffWhenAsked,
+        }
+        .elf();
+        host.machine.write(&format!("{kernel}/bzImage"), elf, 0o644);
+    }
+    let with = |kernel: &str| {
+        let vm = vm("web", "on-change = \"defer\"");
+        [
+            LAN,
+            &vm.replace("/srv/guests/web", &format!("{kernel}/bzImage")),
+        ]
+        .concat()
+    };
+    assert_eq!(roots(&host), NONE);
+
+    // A generation that is only rendered is one that can be switched to.
+    host.configure(&with(FIRST));
+    host.nkudo(&["render"]).done();
+    assert_eq!(roots(&host), [FIRST]);
+    host.nkudo(&["switch"]).done();
+
+    // The VM runs on with the first, and its generation goes.
+    host.switch_to(&with(SECOND)).done();
+    assert_eq!(roots(&host), [FIRST, SECOND]);
+    host.machine
+        .ok(&["rm", "-r", "/var/lib/nkudo/generations/1"]);
+    host.nkudo(&["render"]).done();
+    assert_eq!(roots(&host), [FIRST, SECOND]);
+
+    host.nkudo(&["restart", "web"]).done();
+    assert_eq!(roots(&host), [SECOND]);
+
+    // What `gc` removes holds nothing back any more, nor does a VM that is gone.
+    host.switch_to(LAN).done();
+    assert_eq!(roots(&host), [SECOND]);
+    host.nkudo(&["gc", "--keep", "1"]).done();
+    assert_eq!(roots(&host), NONE);
+    let left = host.machine.ok(&[
+        "find",
+        "/nix/var/nix/gcroots",
+        "/run/nkudo/gcroots",
+        "/var/lib/nkudo/gcroots",
+        "-type",
+        "l",
+    ]);
+    assert_eq!(left, "");
+}
+
+fn without_nix_no_roots_are_made() {
+    let host = Host::boot(Networkd::Off);
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.switch_to(&[LAN, &vm("web", "")].concat()).done();
+    for path in ["/nix", "/var/lib/nkudo/gcroots", "/run/nkudo/gcroots"] {
+        assert!(!host.exists(path), "{path}");
+    }
+}
+
+const NONE: [&str; 0] = [];
+
+/// The store paths that Nix's collector would find to be roots.
+fn roots(host: &Host) -> Vec<String> {
+    let script = "find /nix/var/nix/gcroots -type l | while read -r root; do
+        target=$(readlink \"$root\")
+        case $target in /nix/store/*) ;; *) target=$(readlink \"$target\") || continue ;; esac
+        [ -e \"$target\" ] && echo \"$target\"
+    done; true";
+    let found = host.machine.ok(&["sh", "-c", script]);
+    let found: BTreeSet<&str> = found.lines().collect();
+    found.into_iter().map(str::to_owned).collect()
+}

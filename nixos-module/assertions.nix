@@ -28,9 +28,14 @@ let
     '')
     (section section');
 
+  # The publisher of an image may give its kernel beside it.
+  hasKernel = vm:
+    let first = lib.head (vm.disk or [ ] ++ [{ }]); in
+    section "image" ? ${first.image or ""}.kernel;
+
   vm = id: vm:
     [
-      (claim (vm ? kernel || vm ? firmware) ''
+      (claim (vm ? kernel || vm ? firmware || hasKernel vm) ''
         ${option}.vms.${id} has nothing to boot: set `kernel`, or `firmware`, or let NixOS make both kernel
         and disk with `nixos`.
       '')
@@ -71,11 +76,11 @@ in
         `overrideStrategy = "asDropin"` it is a drop-in, which the VM's unit obeys.
       '')
     ] ++ (if cfg.configFile != null then [
-      (claim (cfg.settings == { } && cfg.vms == { } && cfg.networks == { }) ''
+      (claim (cfg.settings == { } && cfg.vms == { } && cfg.networks == { } && cfg.images == { }) ''
         ${option}.configFile is in place of `vms`, `networks`, `images` and `settings`: set either it or these.
       '')
     ] else
-      lib.concatMap names (lib.filter (one: fromSchema.schema.properties ? ${one}) [ "vm" "network" "image" ])
+      lib.concatMap names [ "vm" "network" "image" ]
         ++ lib.concatLists (lib.mapAttrsToList vm vms)
         ++ lib.mapAttrsToList
         (cid: ids: claim (lib.length ids == 1) ''

@@ -53,9 +53,17 @@ let
 
   withServer = lib.filterAttrs (_: network: network ? dhcp) (known.network or { });
 
-  # `[vm.<id>]` and its like.
-  section = name: mkOption {
-    type = types.attrsOf (types.submodule { options = fromSchema.options (fromSchema.table name); });
+  guests = import ./guests.nix {
+    inherit lib pkgs;
+    inherit (config.system) stateVersion;
+    networks = fromSchema.written cfg.networks;
+  };
+
+  # `[vm.<id>]` and its like, with options that are no keys.
+  section = name: more: mkOption {
+    type = types.attrsOf (types.submodule (
+      [{ options = fromSchema.options (fromSchema.table name); }] ++ more
+    ));
     default = { };
     inherit (fromSchema.schema.properties.${name}) description;
   };
@@ -73,12 +81,16 @@ in
       description = "The nkudo that checks, renders and switches.";
     };
 
-    vms = section "vm" // {
+    vms = section "vm" [ guests.module ] // {
       example = { web = { firmware = "/srv/nkudo/CLOUDHV.fd"; memory = "1G"; nic = [{ network = "lan"; }]; }; };
     };
 
-    networks = section "network" // {
+    networks = section "network" [ ] // {
       example = { lan.address = [ "192.168.100.1/24" ]; };
+    };
+
+    images = section "image" [ ] // {
+      example = { debian.source = "/srv/images/debian-13.qcow2"; };
     };
 
     settings = mkOption {
@@ -117,9 +129,9 @@ in
   config = mkIf cfg.enable {
     virtualisation.nkudo.settings = mkIf (cfg.configFile == null) (mkMerge [
       { host.hypervisor = mkDefault (lib.getExe pkgs.cloud-hypervisor); }
-      (mkIf (cfg.vms != { }) { vm = fromSchema.written cfg.vms; })
+      (mkIf (cfg.vms != { }) { vm = fromSchema.written (lib.mapAttrs guests.table cfg.vms); })
       (mkIf (cfg.networks != { }) { network = fromSchema.written cfg.networks; })
-      (mkIf (cfg.images or { } != { }) { image = fromSchema.written cfg.images; })
+      (mkIf (cfg.images != { }) { image = fromSchema.written cfg.images; })
     ]);
 
     environment.systemPackages = [ cfg.package ];

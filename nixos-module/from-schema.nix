@@ -47,6 +47,7 @@ let
   string = node:
     # A path may also be a package, a path of Nix's or a file beside the configuration.
     if node.title or null == "path" then types.path
+    else if lib.hasInfix "path" (node.title or "") then types.either types.path types.str
     # POSIX expressions have no `\s`; what Nix cannot say, `nkudo check` says at build time.
     else if node ? pattern && !lib.hasInfix "\\" node.pattern then
       types.strMatching node.pattern

@@ -2,12 +2,12 @@
 { lib }:
 
 {
-  # As shell patterns: all TAPs, the bridges that nkudo names, and those that the configuration does.
-  patterns = settings: [ "nkt-*" "nk-*" ] ++ lib.unique (lib.concatMap
+  # As shell patterns: all TAPs, VLANs, the bridges that nkudo names, and those that the configuration does.
+  patterns = settings: [ "nkt-*" "nkv-*" "nk-*" ] ++ lib.unique (lib.concatMap
     (network: lib.optional (network ? bridge) network.bridge)
     (lib.attrValues (settings.network or { })));
 
-  # The bridges of a configuration's networks.
+  # The bridges of a configuration's networks; with macvtap there is none.
   bridges = settings:
     let
       # A name that does not fit into the 15 bytes of a link's name is replaced by a hash.
@@ -15,5 +15,7 @@
         if lib.stringLength name <= 12 then "nk-${name}"
         else "nk-_${lib.substring 0 11 (builtins.hashString "sha256" name)}";
     in
-    lib.mapAttrsToList (name: network: network.bridge or (bridge name)) (settings.network or { });
+    lib.mapAttrsToList
+      (name: network: network.existing-bridge or network.bridge or (bridge name))
+      (lib.filterAttrs (_: network: !(network.macvtap or false)) (settings.network or { }));
 }

@@ -1,7 +1,7 @@
 # nkudo, with its units, and the programs that it runs on its PATH.
 { lib
+, stdenv
 , rustPlatform
-, installShellFiles
 , makeBinaryWrapper
 , systemd
 }:
@@ -21,14 +21,17 @@ rustPlatform.buildRustPackage {
     filter = path: _type:
       let
         relative = lib.removePrefix "${root}/" (toString path);
-        inTree = tree: relative == tree || lib.hasPrefix "${tree}/" relative;
+        # The tree, what is in it, and what it is in.
+        inTree = tree: relative == tree || lib.hasPrefix "${tree}/" relative || lib.hasPrefix "${relative}/" tree;
       in
       lib.any inTree [
         "Cargo.lock"
         "Cargo.toml"
-        "clippy.toml"
+        "Makefile"
+        "completions"
+        "docs/nkudo.schema.json"
         "examples"
-        "rustfmt.toml"
+        "man"
         "src"
         "units"
       ];
@@ -36,18 +39,16 @@ rustPlatform.buildRustPackage {
 
   cargoLock.lockFile = ../Cargo.lock;
 
-  nativeBuildInputs = [ installShellFiles makeBinaryWrapper ];
+  nativeBuildInputs = [ makeBinaryWrapper ];
 
   # The tests are for a checkout: `checks.<system>` of the flake, `make check`.
   doCheck = false;
 
-  postInstall = ''
-    for unit in units/*; do
-      install -Dm644 -t $out/lib/systemd/system "$unit"
-    done
-    # systemd looks for a program without a path in directories that NixOS does not have.
-    substituteInPlace $out/lib/systemd/system/nkudo-boot.service \
-      --replace-fail "ExecStart=nkudo " "ExecStart=$out/bin/nkudo "
+  # The binary, units that name it by its path, manual pages, completions and the schema.
+  installPhase = ''
+    runHook preInstall
+    make install PREFIX=$out BINARY=target/${stdenv.hostPlatform.rust.cargoShortTarget}/release/nkudo
+    runHook postInstall
   '';
 
   # After what a host has already, so that an administrator's own programs go before.

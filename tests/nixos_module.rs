@@ -80,6 +80,11 @@ fn main() -> std::process::ExitCode {
         missing.library(),
         Box::new(bridges_have_the_names_that_nkudo_gives_them),
     );
+    add(
+        "a_change_of_a_guest_is_one_of_nkudos_file_alone".to_owned(),
+        missing.library(),
+        Box::new(a_change_of_a_guest_is_one_of_nkudos_file_alone),
+    );
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -327,6 +332,13 @@ fn is_as_recorded(case: &Path) {
     assert_recorded(&case.join("nkudo.toml"), &toml);
     let host = serde_json::to_string_pretty(&evaluated["host"]).unwrap();
     assert_recorded(&case.join("host.json"), &format!("{host}\n"));
+    for (id, guest) in evaluated["guests"].as_object().unwrap() {
+        let guest = serde_json::to_string_pretty(guest).unwrap();
+        assert_recorded(
+            &case.join(format!("guest-{id}.json")),
+            &format!("{guest}\n"),
+        );
+    }
 }
 
 fn is_good(case: &Path) {
@@ -357,8 +369,30 @@ fn bridges_have_the_names_that_nkudo_gives_them() {
     }
 }
 
+/// Of the host's system nothing is built anew, of the other VMs nothing either.
+fn a_change_of_a_guest_is_one_of_nkudos_file_alone() {
+    let evaluated = |case: &str| {
+        let case = root().join("tests/nixos-module/cases").join(case);
+        let mut evaluated = evaluate(&case.join("configuration.nix"));
+        let web = evaluated["settings"]["vm"]["web"].take();
+        evaluated["guests"]["web"].take();
+        let file = evaluated["host"]["etc"]["nkudo/nkudo.toml"].take();
+        let triggers = &mut evaluated["host"]["services"]["nkudo-switch"]["restartTriggers"];
+        assert_eq!(triggers[0].take(), file);
+        (evaluated, web, file)
+    };
+    let (before, web_before, file_before) = evaluated("a-nixos-guest");
+    let (after, web_after, file_after) = evaluated("a-nixos-guest-that-changed");
+    assert_eq!(before, after);
+    assert_ne!(file_before, file_after);
+    for key in ["cmdline", "disk"] {
+        assert_ne!(web_before[key], web_after[key], "{key}");
+    }
+    assert_eq!(web_before["kernel"], web_after["kernel"]);
+}
+
 /// The options of the module that are no keys of nkudo.toml.
-const OWN: [&str; 8] = [
+const OWN: [&str; 13] = [
     "configFile",
     "enable",
     "images",
@@ -367,6 +401,11 @@ const OWN: [&str; 8] = [
     "package",
     "settings",
     "vms",
+    "vms.<name>.nixos",
+    "vms.<name>.specialArgs",
+    "vms.<name>.state",
+    "vms.<name>.state.filesystem",
+    "vms.<name>.state.size",
 ];
 
 fn the_options_are_the_keys_of_the_schema() {
@@ -393,6 +432,9 @@ fn the_options_are_the_keys_of_the_schema() {
         }
     }
     assert_eq!(names, keys.iter().map(String::as_str).collect());
+    // A key of that name would go unseen.
+    let clash: Vec<&&str> = OWN.iter().filter(|name| keys.contains(**name)).collect();
+    assert!(clash.is_empty(), "{clash:?}");
 }
 
 /// The keys of a table and of those below it, as NixOS names options.

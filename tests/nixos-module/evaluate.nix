@@ -41,4 +41,11 @@ in
     networkmanager = config.networking.networkmanager.unmanaged;
     firewall = { inherit (config.networking.firewall) extraForwardRules interfaces; };
   };
+
+  guests = lib.mapAttrs
+    (_: vm: {
+      inherit (vm.guest.config) boot documentation fileSystems networking nix system systemd;
+      store = vm.guest.config.system.build.nkudoStore.attributes;
+    })
+    (lib.filterAttrs (_: vm: vm.nixos != null) config.virtualisation.nkudo.vms);
 }

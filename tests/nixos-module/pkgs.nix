@@ -2,12 +2,15 @@
 { lib }:
 
 let
-  package = name: extra: {
+  # Its path is another for another name or other attributes, as a derivation's is.
+  package = name: attributes: {
     type = "derivation";
-    inherit name;
-    outPath = "/nix/store/${lib.substring 0 32 (builtins.hashString "sha256" name)}-${name}";
+    inherit attributes name;
+    outPath =
+      let hash = builtins.hashString "sha256" (builtins.toJSON [ name attributes ]); in
+      "/nix/store/${lib.substring 0 32 hash}-${name}";
     meta.mainProgram = name;
-  } // extra;
+  };
 
   named = lib.genAttrs [
     "cloud-hypervisor"
@@ -18,6 +21,10 @@ let
     (name: package name { });
 in
 named // {
+  inherit package;
+
+  buildPackages = named;
+
   # Stands in for nixpkgs' own tree, with an eval-config.nix that knows what a guest needs.
   path = ./nixpkgs;
 
@@ -29,8 +36,8 @@ named // {
   callPackage = _path: _arguments: package "nkudo" { };
   formats.toml = {}: {
     type = lib.types.toml;
-    generate = name: value: package name { inherit value; };
+    generate = package;
   };
-  closureInfo = { rootPaths }: package "closure-info" { inherit rootPaths; };
-  runCommand = name: attributes: _script: package name { inherit attributes; };
+  closureInfo = { rootPaths }: package "closure-info" rootPaths;
+  runCommand = name: attributes: script: package name (attributes // { inherit script; });
 }

@@ -194,7 +194,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__diff)
-            opts="-h -V --state-dir --help --version"
+            opts="-h -V --json --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -584,12 +584,24 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__rollback)
-            opts="-h -V --dry-run --state-dir --help --version"
+            opts="-h -V --dry-run --json --only --restart --restart-limit --fail-fast --start-limit --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --only)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --restart-limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --start-limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --state-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -674,12 +686,24 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__switch)
-            opts="-h -V --boot --dry-run --state-dir --help --version"
+            opts="-h -V --boot --dry-run --json --only --restart --restart-limit --fail-fast --start-limit --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --only)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --restart-limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --start-limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --state-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -51,15 +51,28 @@ complete -c nkudo -n "__fish_nkudo_using_subcommand render" -l state-dir -d 'Whe
 complete -c nkudo -n "__fish_nkudo_using_subcommand render" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nkudo -n "__fish_nkudo_using_subcommand render" -s V -l version -d 'Print version'
 complete -c nkudo -n "__fish_nkudo_using_subcommand diff" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand diff" -l json -d 'Print JSON, in the shape that docs/switching.md describes'
 complete -c nkudo -n "__fish_nkudo_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nkudo -n "__fish_nkudo_using_subcommand diff" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l only -d 'Only these VMs, and the networks that there are to be: `web,db`' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l restart-limit -d 'Restart at most so many VMs at the same time, one group after the other' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l start-limit -d 'Start, and stop, at most so many VMs at the same time. [default: 16]' -r
 complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
 complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l boot -d 'Switch to the generation that was current before the boot, whatever the configuration says now; without one, there is nothing to do'
 complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l dry-run -d 'Print what would be done, and why; change nothing'
+complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l json -d 'Print that as JSON, in the shape that docs/switching.md describes'
+complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l restart -d 'Restart the VMs for which changes are pending, too'
+complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l fail-fast -d 'Begin nothing more once a VM has failed'
 complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand rollback" -l only -d 'Only these VMs, and the networks that there are to be: `web,db`' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand rollback" -l restart-limit -d 'Restart at most so many VMs at the same time, one group after the other' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand rollback" -l start-limit -d 'Start, and stop, at most so many VMs at the same time. [default: 16]' -r
 complete -c nkudo -n "__fish_nkudo_using_subcommand rollback" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
 complete -c nkudo -n "__fish_nkudo_using_subcommand rollback" -l dry-run -d 'Print what would be done, and why; change nothing'
+complete -c nkudo -n "__fish_nkudo_using_subcommand rollback" -l json -d 'Print that as JSON, in the shape that docs/switching.md describes'
+complete -c nkudo -n "__fish_nkudo_using_subcommand rollback" -l restart -d 'Restart the VMs for which changes are pending, too'
+complete -c nkudo -n "__fish_nkudo_using_subcommand rollback" -l fail-fast -d 'Begin nothing more once a VM has failed'
 complete -c nkudo -n "__fish_nkudo_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nkudo -n "__fish_nkudo_using_subcommand rollback" -s V -l version -d 'Print version'
 complete -c nkudo -n "__fish_nkudo_using_subcommand generations" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r

@@ -8,8 +8,8 @@
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Vm, VmId};
-use crate::unit::RUNTIME_ROOT;
+use crate::host::{Size, Vm, VmId};
+use crate::unit::{self, Programs, RUNTIME_ROOT, Unit};
 
 /// The name of the unit's credential (`LoadCredential=`, systemd.exec(5)).
 pub const CREDENTIAL: &str = "vm.json";
@@ -23,6 +23,15 @@ pub struct Booted {
     pub generation: u64,
     /// The digest of its unit in that generation.
     pub digest: String,
+    /// What its unit runs.
+    pub programs: Programs,
+    /// SHA-256 of its unit's text, as the nkudo that made it would write it: another nkudo may make
+    /// another one of the same.
+    pub unit: String,
+    /// The memory that it was booted with. The rest up to `vm.memory.size` was plugged in since; it
+    /// cannot be made smaller than this while it runs.
+    pub boot_memory: Size,
+    /// What it is now: what it was started from, with what changed while it ran.
     pub vm: Vm,
 }
 
@@ -51,6 +60,41 @@ impl TryFrom<u32> for FormatVersion {
 }
 
 impl Booted {
+    /// The specification of a VM that starts now.
+    pub fn new(id: &VmId, vm: &Vm, generation: u64, digest: &str, programs: &Programs) -> Self {
+        let mut booted = Self {
+            version: FormatVersion,
+            id: id.clone(),
+            generation,
+            digest: digest.to_owned(),
+            programs: programs.clone(),
+            unit: String::new(),
+            boot_memory: vm.memory.size,
+            vm: vm.clone(),
+        };
+        booted.unit = booted.to_unit().digest();
+        booted
+    }
+
+    /// The same VM, after what changed while it runs.
+    #[must_use]
+    pub fn becoming(&self, vm: &Vm) -> Self {
+        let mut booted = Self {
+            vm: vm.clone(),
+            ..self.clone()
+        };
+        booted.unit = booted.to_unit().digest();
+        booted
+    }
+
+    /// Its unit. With the memory that it booted with, so that what is plugged in can be taken out
+    /// again after a restart by systemd too; `ready` plugs it in.
+    pub fn to_unit(&self) -> Unit {
+        let mut vm = self.vm.clone();
+        vm.memory.size = self.boot_memory;
+        unit::vm_unit(&self.id, &vm, &self.programs, &self.digest, self.generation)
+    }
+
     pub fn path(id: &VmId) -> Utf8PathBuf {
         format!("{RUNTIME_ROOT}/booted/{id}.json").into()
     }

@@ -1,5 +1,7 @@
 //! The command line; the doc comments are its help.
 
+use std::num::NonZeroUsize;
+
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
@@ -44,7 +46,7 @@ pub enum Command {
     ///
     /// Exit codes: 0, printed (nothing, if there is nothing to do); 1, failed, or something stands
     /// in the way; 2, wrong usage; 3, mistakes in the configuration.
-    Diff(Configuration),
+    Diff(Diff),
 
     /// Make the host be a generation
     ///
@@ -162,9 +164,61 @@ pub struct Rollback {
     /// The generation to switch to. [default: the newest one before the current one]
     pub generation: Option<u64>,
 
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// How a switch is done.
+#[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
+pub struct How {
     /// Print what would be done, and why; change nothing
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Print that as JSON, in the shape that docs/switching.md describes
+    #[arg(long, requires = "dry_run")]
+    pub json: bool,
+
+    /// Only these VMs, and the networks that there are to be: `web,db`
+    ///
+    /// All else stays as it is, and so does the current generation, unless there was nothing else to
+    /// do.
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub only: Option<Vec<VmId>>,
+
+    /// Restart the VMs for which changes are pending, too
+    #[arg(long)]
+    pub restart: bool,
+
+    /// Restart at most so many VMs at the same time, one group after the other
+    ///
+    /// Otherwise all that have to restart stop first, and start then.
+    #[arg(long, value_name = "N")]
+    pub restart_limit: Option<NonZeroUsize>,
+
+    /// Begin nothing more once a VM has failed
+    ///
+    /// The current generation stays the one before; the next switch does the rest.
+    #[arg(long)]
+    pub fail_fast: bool,
+
+    /// Start, and stop, at most so many VMs at the same time. [default: 16]
+    #[arg(long, value_name = "N", env = "NKUDO_START_LIMIT")]
+    pub start_limit: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Args)]
+pub struct Diff {
+    #[command(flatten)]
+    pub configuration: Configuration,
+
+    /// Print JSON, in the shape that docs/switching.md describes
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -199,9 +253,8 @@ pub struct Switch {
     #[arg(long, conflicts_with = "generation")]
     pub boot: bool,
 
-    /// Print what would be done, and why; change nothing
-    #[arg(long)]
-    pub dry_run: bool,
+    #[command(flatten)]
+    pub how: How,
 }
 
 #[derive(Debug, Args)]

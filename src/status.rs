@@ -118,7 +118,7 @@ fn vm(id: &VmId, current: Current<'_>, observed: &Observed) -> VmStatus {
     ) {
         (Some(_), Some(wanted), Some(Specification::Known(booted))) => {
             let restart = |change: &Change| change.cost == Cost::Restart;
-            let changes = changes(&booted.vm, wanted).into_iter().filter(restart);
+            let changes = changes(booted, wanted).into_iter().filter(restart);
             changes
                 .map(|change| Pending {
                     field: change.field,

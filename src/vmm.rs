@@ -1,15 +1,17 @@
 //! cloud-hypervisor's API: HTTP over the unix socket of one VMM.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
 /// How long one call may take. The VMM answers in milliseconds, or hangs.
@@ -32,10 +34,12 @@ pub enum VmmError {
         request: &'static str,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    #[error("the VMM refused {request} with {status}")]
+    #[error("the VMM refused {request}: {why}")]
     Refused {
         request: &'static str,
         status: StatusCode,
+        /// The VMM's own words.
+        why: String,
     },
     #[error("the VMM's answer to {request} is not as its API says")]
     Answer {
@@ -52,6 +56,53 @@ pub enum VmState {
     Shutdown,
     Paused,
     BreakPoint,
+}
+
+/// What vm.info says, as far as nkudo asks.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct VmInfo {
+    pub state: VmState,
+    pub config: VmConfig,
+    /// The devices that the guest has not let go of, by their ids.
+    #[serde(default)]
+    pub device_tree: Option<BTreeMap<String, Value>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct VmConfig {
+    pub cpus: CpusConfig,
+    pub memory: MemoryConfig,
+    #[serde(default)]
+    pub disks: Option<Vec<DiskConfig>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct CpusConfig {
+    /// The vCPUs that there are, or that the guest was told of.
+    pub boot_vcpus: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct MemoryConfig {
+    /// In bytes, at boot.
+    pub size: u64,
+    /// In bytes, what was plugged in since.
+    #[serde(default)]
+    pub hotplugged_size: Option<u64>,
+}
+
+impl MemoryConfig {
+    pub fn total(self) -> u64 {
+        self.size.saturating_add(self.hotplugged_size.unwrap_or(0))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct DiskConfig {
+    #[serde(default)]
+    pub id: Option<String>,
+    #[serde(default)]
+    pub serial: Option<String>,
 }
 
 /// One VMM, by its API socket.
@@ -74,24 +125,79 @@ impl Vmm {
             state: VmState,
         }
         let request = "vm.info";
-        let body = self.call(Method::GET, request).await?;
+        let body = self.call(Method::GET, request, None).await?;
         let info: Info =
             serde_json::from_slice(&body).map_err(|source| VmmError::Answer { request, source })?;
         Ok(info.state)
     }
 
-    /// Presses the ACPI power button. Whether the guest reacts is another matter.
-    pub async fn power_button(&self) -> Result<(), VmmError> {
-        self.call(Method::PUT, "vm.power-button").await.map(|_| ())
+    pub async fn info(&self) -> Result<VmInfo, VmmError> {
+        let request = "vm.info";
+        let body = self.call(Method::GET, request, None).await?;
+        serde_json::from_slice(&body).map_err(|source| VmmError::Answer { request, source })
     }
 
-    async fn call(&self, method: Method, request: &'static str) -> Result<Bytes, VmmError> {
-        tokio::time::timeout(LIMIT, self.exchange(method, request))
+    /// Gives the VM so many vCPUs and so much memory, in bytes, where it has not. What the guest does
+    /// with it, and whether it lets go of what is taken, is another matter.
+    pub async fn resize(&self, vcpus: u32, memory: u64) -> Result<(), VmmError> {
+        let VmConfig {
+            cpus, memory: has, ..
+        } = self.info().await?.config;
+        let mut body = serde_json::Map::new();
+        // The VMM refuses a size that is the one it has.
+        if cpus.boot_vcpus != vcpus {
+            body.insert("desired_vcpus".to_owned(), vcpus.into());
+        }
+        if has.total() != memory {
+            body.insert("desired_ram".to_owned(), memory.into());
+        }
+        if body.is_empty() {
+            return Ok(());
+        }
+        self.put("vm.resize", &Value::Object(body)).await
+    }
+
+    /// Plugs in a disk; `config` is a DiskConfig of the API.
+    pub async fn add_disk(&self, config: &Value) -> Result<(), VmmError> {
+        self.put("vm.add-disk", config).await
+    }
+
+    /// Asks the guest to let go of a device; it is closed once the guest has.
+    pub async fn remove_device(&self, id: &str) -> Result<(), VmmError> {
+        self.put("vm.remove-device", &json!({ "id": id })).await
+    }
+
+    async fn put(&self, request: &'static str, body: &Value) -> Result<(), VmmError> {
+        let body = body.to_string().into_bytes();
+        self.call(Method::PUT, request, Some(body))
+            .await
+            .map(|_| ())
+    }
+
+    /// Presses the ACPI power button. Whether the guest reacts is another matter.
+    pub async fn power_button(&self) -> Result<(), VmmError> {
+        self.call(Method::PUT, "vm.power-button", None)
+            .await
+            .map(|_| ())
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        request: &'static str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Bytes, VmmError> {
+        tokio::time::timeout(LIMIT, self.exchange(method, request, body))
             .await
             .map_err(|_| VmmError::Hangs { request })?
     }
 
-    async fn exchange(&self, method: Method, request: &'static str) -> Result<Bytes, VmmError> {
+    async fn exchange(
+        &self,
+        method: Method,
+        request: &'static str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Bytes, VmmError> {
         let http = |source: hyper::Error| VmmError::Http {
             request,
             source: source.into(),
@@ -105,11 +211,15 @@ impl Vmm {
                 })?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
-        let call = Request::builder()
+        let mut call = Request::builder();
+        if body.is_some() {
+            call = call.header(hyper::header::CONTENT_TYPE, "application/json");
+        }
+        let call = call
             .method(method)
             .uri(format!("/api/v1/{request}"))
             .header(hyper::header::HOST, "localhost")
-            .body(Empty::<Bytes>::new())
+            .body(Full::new(Bytes::from(body.unwrap_or_default())))
             .map_err(|source| VmmError::Http {
                 request,
                 source: source.into(),
@@ -119,10 +229,16 @@ impl Vmm {
             let status = response.status();
             let body = Limited::new(response.into_body(), LARGEST).collect().await;
             let body = body.map_err(|source| VmmError::Http { request, source })?;
+            let body = body.to_bytes();
             if status.is_success() {
-                Ok(body.to_bytes())
+                Ok(body)
             } else {
-                Err(VmmError::Refused { request, status })
+                let why = refusal(status, &body);
+                Err(VmmError::Refused {
+                    request,
+                    status,
+                    why,
+                })
             }
         };
         // The connection is driven until the answer is there; then both are dropped.
@@ -138,4 +254,17 @@ impl Vmm {
             },
         }
     }
+}
+
+/// Why the VMM refused: its chain of errors, made harmless for a terminal.
+fn refusal(status: StatusCode, body: &[u8]) -> String {
+    let chain: Vec<String> = serde_json::from_slice(body).unwrap_or_default();
+    if chain.is_empty() {
+        return status.to_string();
+    }
+    let text: String = chain.join(": ");
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .take(600)
+        .collect()
 }

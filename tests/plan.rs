@@ -5,6 +5,7 @@
 //! - `after.toml`: the configuration that is switched to.
 //! - `observed.toml`: how the host differs from that; see `Differs`.
 //! - `plan.txt`: what is printed.
+//! - `plan.json`, where there is one: what is printed with `--json`.
 //!
 //! `NKUDO_BLESS=1 cargo test --test plan` writes the texts anew.
 
@@ -16,20 +17,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
-use nkudo::booted::{Booted, FormatVersion};
+use nkudo::booted::Booted;
 use nkudo::config::{self, Source};
 use nkudo::generation::{Manifest, Origin, Rendering};
-use nkudo::host::{Autostart, Network, VmId};
+use nkudo::host::{Autostart, Network, Size, Vm, VmId};
 use nkudo::hypervisor::Version;
 use nkudo::network::{self, Backend};
 use nkudo::observe::{
     Admin, Hypervisor, Link, LinkKind, Networkd, Observed, Remains, Specification, SystemdVersion,
     Unit, UnitFacts, UnitOrigin, UnitState,
 };
-use nkudo::plan::{Request, plan};
-use nkudo::unit::Programs;
+use nkudo::plan::{Pending, PlanDocument, Request, Switch, obstacles_document, plan};
+use nkudo::unit::{Programs, limit_values, read_limits};
 use serde::Deserialize;
 
 /// `observed.toml`.
@@ -38,6 +40,13 @@ use serde::Deserialize;
 struct Differs {
     /// `start web`, `stop web`, `restart web`; without it, a switch.
     request: Option<String>,
+    /// Options of the switch.
+    only: Option<BTreeSet<VmId>>,
+    restart: bool,
+    restart_limit: Option<NonZeroUsize>,
+    /// What VMs were started with: an older nkudo's unit, the path of another nkudo, the version of
+    /// another hypervisor.
+    started_with: BTreeMap<VmId, StartedWith>,
     systemd: Option<u32>,
     /// `absent`: networkd does not run.
     networkd: Option<Presence>,
@@ -53,6 +62,16 @@ struct Differs {
     lost: BTreeSet<VmId>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct StartedWith {
+    nkudo: Option<String>,
+    hypervisor: Option<String>,
+    other_unit: bool,
+    /// The memory that it was booted with.
+    memory: Option<Size>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Presence {
@@ -64,6 +83,7 @@ enum Presence {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct UnitDiffers {
     /// systemd's ActiveState, or `absent`.
+    #[serde(default = "active")]
     state: String,
     #[serde(default)]
     sub_state: String,
@@ -73,6 +93,16 @@ struct UnitDiffers {
     restarts: u32,
     /// The file of a unit that is not transient.
     file: Option<String>,
+    /// Whether nothing says that nkudo made it.
+    #[serde(default)]
+    foreign: bool,
+    /// Lines of drop-ins that SetUnitProperties made.
+    #[serde(default)]
+    set: String,
+}
+
+fn active() -> String {
+    "active".to_owned()
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,16 +132,22 @@ fn every_plan_is_as_its_sentence_says() {
     let mut differing = String::new();
     for case in &cases {
         let name = case.file_name().unwrap().to_str().unwrap();
-        let planned = planned(case);
-        let recorded_in = case.join("plan.txt");
-        if bless {
-            fs::write(&recorded_in, planned).unwrap();
-            continue;
+        let (text, json) = planned(case);
+        let mut files = vec![("plan.txt", text)];
+        if case.join("plan.json").exists() {
+            files.push(("plan.json", json));
         }
-        let recorded = fs::read_to_string(&recorded_in).unwrap_or_default();
-        if recorded != planned {
-            let diff = similar::TextDiff::from_lines(&recorded, &planned);
-            writeln!(differing, "=== {name}\n{}", diff.unified_diff()).unwrap();
+        for (file, planned) in files {
+            let recorded_in = case.join(file);
+            if bless {
+                fs::write(&recorded_in, planned).unwrap();
+                continue;
+            }
+            let recorded = fs::read_to_string(&recorded_in).unwrap_or_default();
+            if recorded != planned {
+                let diff = similar::TextDiff::from_lines(&recorded, &planned);
+                writeln!(differing, "=== {name}/{file}\n{}", diff.unified_diff()).unwrap();
+            }
         }
     }
     assert!(
@@ -120,24 +156,40 @@ fn every_plan_is_as_its_sentence_says() {
     );
 }
 
-fn planned(case: &Path) -> String {
+/// The plan as text and as JSON.
+fn planned(case: &Path) -> (String, String) {
     let read = |file: &str| fs::read_to_string(case.join(file)).unwrap_or_default();
     let differs: Differs = toml::from_str(&read("observed.toml"))
         .unwrap_or_else(|err| panic!("{}: {err}", case.display()));
     let before = manifest(&read("before.toml"), case);
-    let after = manifest(&read("after.toml"), case);
+    let mut after = manifest(&read("after.toml"), case);
     let observed = observed(&before, &differs);
+    if let Hypervisor::Found(version) = observed.hypervisor {
+        after.programs.hypervisor_version = version;
+    }
     let request = match differs.request.as_deref().map(|text| text.split_once(' ')) {
-        None => Request::Switch,
+        None => Request::Switch(Switch {
+            only: differs.only.clone(),
+            pending: if differs.restart {
+                Pending::CarryOut
+            } else {
+                Pending::Leave
+            },
+            restart_limit: differs.restart_limit,
+            ..Switch::default()
+        }),
         Some(Some(("start", id))) => Request::Start(id.parse().unwrap()),
         Some(Some(("stop", id))) => Request::Stop(id.parse().unwrap()),
         Some(Some(("restart", id))) => Request::Restart(id.parse().unwrap()),
         other => panic!("{}: {other:?}", case.display()),
     };
     match plan(&after, &observed, &request) {
-        Ok(plan) if plan.is_empty() => format!("{plan}nothing to do\n"),
         Ok(plan) => {
+            let json = serde_json::to_string_pretty(&PlanDocument::of(&plan)).unwrap() + "\n";
             let mut text = plan.to_string();
+            if plan.is_empty() {
+                text.push_str("nothing to do\n");
+            }
             for (word, waves) in [("stop", &plan.stop), ("start", &plan.start)] {
                 // Order is worth a line where there is one.
                 if waves.len() > 1 {
@@ -151,12 +203,16 @@ fn planned(case: &Path) -> String {
                     writeln!(text, "order to {word}: {}", waves.join(", then ")).unwrap();
                 }
             }
-            text
+            (text, json)
         }
-        Err(obstacles) => obstacles.iter().fold(String::new(), |mut text, obstacle| {
-            writeln!(text, "error: {obstacle}").unwrap();
-            text
-        }),
+        Err(obstacles) => {
+            let json = serde_json::to_string_pretty(&obstacles_document(&obstacles)).unwrap();
+            let text = obstacles.iter().fold(String::new(), |mut text, obstacle| {
+                writeln!(text, "error: {obstacle}").unwrap();
+                text
+            });
+            (text, json + "\n")
+        }
     }
 }
 
@@ -222,13 +278,7 @@ fn observed(before: &Manifest, differs: &Differs) -> Observed {
             continue;
         }
         observed.units.insert(id.clone(), unit(before, id));
-        let booted = Booted {
-            version: FormatVersion,
-            id: id.clone(),
-            generation: 1,
-            digest: before.digests[id].clone(),
-            vm: vm.clone(),
-        };
+        let booted = booted(before, id, vm, differs);
         let remains = Remains {
             specification: Specification::Known(Box::new(booted)),
             root: true,
@@ -248,6 +298,27 @@ fn observed(before: &Manifest, differs: &Differs) -> Observed {
         change_link(&mut observed, name, change);
     }
     observed
+}
+
+fn booted(before: &Manifest, id: &VmId, vm: &Vm, differs: &Differs) -> Booted {
+    let mut programs = programs();
+    let with = differs.started_with.get(id);
+    if let Some(nkudo) = with.and_then(|with| with.nkudo.as_ref()) {
+        programs.nkudo = nkudo.into();
+    }
+    if let Some(version) = with.and_then(|with| with.hypervisor.as_ref()) {
+        let version = format!("cloud-hypervisor v{version}");
+        programs.hypervisor_version = version.parse().unwrap();
+    }
+    let mut booted = Booted::new(id, vm, 1, &before.digests[id], &programs);
+    if let Some(memory) = with.and_then(|with| with.memory) {
+        booted.boot_memory = memory;
+        booted = booted.becoming(vm);
+    }
+    if with.is_some_and(|with| with.other_unit) {
+        "another".clone_into(&mut booted.unit);
+    }
+    booted
 }
 
 /// The bridges, and the TAPs in them.
@@ -290,6 +361,12 @@ fn unit(before: &Manifest, id: &VmId) -> Unit {
         origin: UnitOrigin::Transient,
         digest: before.digests.get(id).cloned(),
         generation: Some(1),
+        limits: before
+            .host
+            .vms
+            .get(id)
+            .map(|vm| limit_values(&vm.limits))
+            .unwrap_or_default(),
         facts: None,
     }
 }
@@ -315,6 +392,10 @@ fn change_unit(observed: &mut Observed, before: &Manifest, id: &VmId, change: &U
         .units
         .entry(id.clone())
         .or_insert_with(|| unit(before, id));
+    read_limits(&mut unit.limits, &change.set);
+    if change.foreign {
+        unit.digest = None;
+    }
     unit.state = state;
     unit.sub_state.clone_from(&change.sub_state);
     unit.facts = Some(UnitFacts {

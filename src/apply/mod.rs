@@ -1,16 +1,15 @@
 //! Carries out a plan, and decides nothing.
 //!
 //! The order: bridges first, since they disturb nobody and VMs need them; then what stops; then
-//! TAPs that move; then what starts; then what nobody needs any more. A VM that fails does not hold
+//! TAPs that move; then what starts; then what changes while it runs; then what nobody needs any more. A VM that fails does not hold
 //! up the others. Every effect is an "ensure": after a run that was killed, the next one finds
 //! what is missing and does it.
 
+mod live;
 mod network;
 mod outcome;
 mod run_files;
 mod vm;
-
-use std::collections::BTreeMap;
 
 use futures_util::{StreamExt as _, stream};
 
@@ -22,10 +21,6 @@ use crate::systemd::Jobs;
 
 pub use outcome::{Failure, Outcome};
 pub use run_files::{Lock, hold, lock, release};
-
-/// VMs that are started or stopped at the same time: enough to hide the waiting, and far from the
-/// bus's limits (128 calls of one client).
-const IN_FLIGHT: usize = 16;
 
 /// What is carried out, and on what.
 #[derive(Debug)]
@@ -51,7 +46,11 @@ impl Apply<'_> {
             return outcome;
         }
         for wave in &plan.stop {
-            self.wave(wave, Verb::Stop, &mut outcome.vms).await;
+            if !outcome.goes_on(plan) {
+                outcome.leave_out(wave);
+                continue;
+            }
+            self.wave(wave, Verb::Stop, plan, &mut outcome).await;
         }
         for attach in &plan.attach {
             match self
@@ -65,6 +64,10 @@ impl Apply<'_> {
             }
         }
         for wave in &plan.start {
+            if !outcome.goes_on(plan) {
+                outcome.leave_out(wave);
+                continue;
+            }
             let wave: Vec<VmId> = wave
                 .iter()
                 .filter(|id| !outcome.vms.contains_key(*id))
@@ -75,22 +78,20 @@ impl Apply<'_> {
                     .get(id)
                     .is_some_and(|step| step.action == Action::Wait)
             });
-            self.wave(&starting, Verb::Start, &mut outcome.vms).await;
-            self.wave(&waiting, Verb::Wait, &mut outcome.vms).await;
+            self.wave(&starting, Verb::Start, plan, &mut outcome).await;
+            self.wave(&waiting, Verb::Wait, plan, &mut outcome).await;
+        }
+        if outcome.goes_on(plan) {
+            self.live(plan, &mut outcome).await;
         }
         for (id, step) in &plan.vms {
-            let done = if step.takes_effect() {
-                self.record(id)
-            } else if matches!(step.action, Action::Stop | Action::Clean)
+            if matches!(step.action, Action::Stop | Action::Clean)
                 && !outcome.vms.contains_key(id)
+                && !outcome.left_out.contains(id)
                 && !self.wanted.host.vms.contains_key(id)
+                && let Err(err) = run_files::remove(id)
             {
-                run_files::remove(id)
-            } else {
-                Ok(())
-            };
-            if let Err(err) = done {
-                outcome.vms.insert(id.clone(), Failure::of(err));
+                outcome.fail(id, Failure::of(err));
             }
         }
         if let Err(err) = self.remove_bridges(plan).await {
@@ -100,7 +101,7 @@ impl Apply<'_> {
     }
 
     /// Starts or stops these VMs at the same time.
-    async fn wave(&self, ids: &[VmId], verb: Verb, failed: &mut BTreeMap<VmId, Failure>) {
+    async fn wave(&self, ids: &[VmId], verb: Verb, plan: &Plan, outcome: &mut Outcome) {
         let all = ids.iter().map(|id| async move {
             let done = match verb {
                 Verb::Stop => self.stop(id).await,
@@ -109,10 +110,10 @@ impl Apply<'_> {
             };
             (id.clone(), done)
         });
-        let mut all = stream::iter(all).buffer_unordered(IN_FLIGHT);
-        while let Some((id, done)) = all.next().await {
+        let mut begun = stream::iter(all).buffer_unordered(plan.at_once.get());
+        while let Some((id, done)) = begun.next().await {
             if let Err(failure) = done {
-                failed.insert(id, failure);
+                outcome.fail(&id, failure);
             }
         }
     }

@@ -1,8 +1,9 @@
 //! How carrying out a plan ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::VmId;
+use crate::plan::{OnFailure, Plan};
 
 /// What failed; all else was done.
 #[derive(Debug, Default)]
@@ -10,6 +11,24 @@ pub struct Outcome {
     /// What concerns the host, such as a bridge.
     pub host: Vec<anyhow::Error>,
     pub vms: BTreeMap<VmId, Failure>,
+    /// VMs whose turn did not come, because another one failed before and nothing was to be done
+    /// after that.
+    pub left_out: BTreeSet<VmId>,
+}
+
+impl Outcome {
+    pub(super) fn fail(&mut self, id: &VmId, failure: Failure) {
+        self.vms.insert(id.clone(), failure);
+    }
+
+    pub(super) fn goes_on(&self, plan: &Plan) -> bool {
+        plan.on_failure == OnFailure::GoOn || (self.vms.is_empty() && self.host.is_empty())
+    }
+
+    pub(super) fn leave_out(&mut self, ids: &[VmId]) {
+        let untouched = ids.iter().filter(|id| !self.vms.contains_key(*id));
+        self.left_out.extend(untouched.cloned());
+    }
 }
 
 /// Why a VM is not as it should be.

@@ -70,6 +70,24 @@ pub(super) fn ensure_root(id: &VmId) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make the VM's root directory {root}"))
 }
 
+/// Makes the place where a file of the host is bound into the root directory of a VM that runs: it
+/// is read-only to systemd by then, and to the VM.
+pub(super) fn ensure_mount_point(id: &VmId, path: &Utf8Path) -> anyhow::Result<()> {
+    let place = Utf8PathBuf::from(format!("{}{path}", root_directory(id)));
+    let make = || -> io::Result<()> {
+        if let Some(parent) = place.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&place)
+            .map(|_| ())
+    };
+    make().with_context(|| format!("cannot make {place}"))
+}
+
 pub(super) fn write_booted(booted: &Booted) -> anyhow::Result<()> {
     let path = Booted::path(&booted.id);
     files::replace(&path, &booted.to_json()?, 0o600)

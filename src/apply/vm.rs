@@ -5,12 +5,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 
 use super::{Apply, Failure, run_files};
-use crate::booted::{Booted, FormatVersion};
+use crate::booted::Booted;
 use crate::generation::Unneeded;
-use crate::host::{LinkName, Vm, VmId};
+use crate::host::{LinkName, VmId};
 use crate::link::LinkError;
 use crate::observe::Link;
 use crate::systemd::{ExtraFd, JobResult, transient_properties};
@@ -54,7 +54,11 @@ impl Apply<'_> {
             .with_context(|| format!("generation {} has no VM {id}", self.generation))?;
         // What is left of one that failed keeps the name, and its TAPs.
         self.unload(&unit.name).await?;
-        run_files::write_booted(&self.booted(id, vm, self.generation)?)?;
+        let digest = self.wanted.digests.get(id);
+        let digest = digest.context("its generation has no digest of it")?;
+        let programs = &self.wanted.programs;
+        let booted = Booted::new(id, vm, self.generation, digest, programs);
+        run_files::write_booted(&booted)?;
         run_files::keep_store_paths(id, vm, &self.wanted.programs, Unneeded::Remove)?;
         run_files::ensure_root(id)?;
         let mut taps = Vec::new();
@@ -183,33 +187,6 @@ impl Apply<'_> {
             Err(err) if is_no_such_unit(&err) => Ok(false),
             Err(err) => Err(err).with_context(|| format!("cannot ask systemd for {unit}")),
         }
-    }
-
-    /// Brings the booted specification up to date, after what changed took effect.
-    pub(super) fn record(&self, id: &VmId) -> anyhow::Result<()> {
-        let path = Booted::path(id);
-        let json = crate::files::read(&path)
-            .with_context(|| format!("cannot read {path}"))?
-            .with_context(|| format!("{path} is gone"))?;
-        let vm = self.wanted.host.vms.get(id);
-        let mut booted = Booted::from_json(&json)?;
-        booted.vm = vm.with_context(|| format!("{id} is not declared"))?.clone();
-        // What its unit runs is that of its start.
-        run_files::keep_store_paths(id, &booted.vm, &self.wanted.programs, Unneeded::Keep)?;
-        run_files::write_booted(&booted)
-    }
-
-    fn booted(&self, id: &VmId, vm: &Vm, generation: u64) -> anyhow::Result<Booted> {
-        let digest = self.wanted.digests.get(id);
-        Ok(Booted {
-            version: FormatVersion,
-            id: id.clone(),
-            generation,
-            digest: digest
-                .ok_or_else(|| anyhow!("generation {generation} has no digest of {id}"))?
-                .clone(),
-            vm: vm.clone(),
-        })
     }
 }
 

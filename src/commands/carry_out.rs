@@ -1,5 +1,6 @@
 //! Plans for a generation, carries the plan out, and says how that went.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use crate::connections::Connections;
 use crate::generation::Manifest;
 use crate::host::VmId;
 use crate::observe::{Detail, Hypervisor, Observed, observe};
-use crate::plan::{Action, Obstacle, Plan, Reason, Request, plan};
+use crate::plan::{
+    Action, Obstacle, Plan, PlanDocument, Reason, Request, Switch, obstacles_document, plan,
+};
 use crate::unit::vm_unit_name;
 
 /// Lines of a failed VM's log that are shown.
@@ -28,8 +31,21 @@ const IN_FLIGHT: Duration = Duration::from_secs(2);
 /// What to do with the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
-    Print,
+    Print(Form),
     Do,
+}
+
+/// What a plan is printed as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Text,
+    Json,
+}
+
+impl Form {
+    pub(super) fn of(json: bool) -> Self {
+        if json { Self::Json } else { Self::Text }
+    }
 }
 
 /// Makes the host be the generation, as far as `request` asks for it.
@@ -38,7 +54,7 @@ pub(super) async fn carry_out(
     generation: u64,
     request: &Request,
     mode: Mode,
-) -> anyhow::Result<Exit> {
+) -> anyhow::Result<Ended> {
     let connections = Connections::open().await?;
     let mut observed = look(&connections, &wanted).await?;
     // The units are made by this nkudo, for the hypervisor that is there: an upgrade of either
@@ -55,16 +71,18 @@ pub(super) async fn carry_out(
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 observed = look(&connections, &wanted).await?;
             }
-            Err(obstacles) => return Ok(say_obstacles(&obstacles)),
+            Err(obstacles) => {
+                if let Mode::Print(form) = mode {
+                    print_obstacles(&obstacles, form)?;
+                }
+                return Ok(Ended::Whole(say_obstacles(&obstacles)));
+            }
         }
     };
     match mode {
-        Mode::Print => {
-            print(&plan.to_string())?;
-            if plan.is_empty() {
-                tracing::info!("nothing to do");
-            }
-            return Ok(Exit::Done);
+        Mode::Print(form) => {
+            print_plan(&plan, form)?;
+            return Ok(Ended::Whole(Exit::Done));
         }
         Mode::Do => say(&plan),
     }
@@ -77,15 +95,61 @@ pub(super) async fn carry_out(
         generation,
     };
     let mut outcome = apply.run(&plan).await;
-    if outcome.host.is_empty() && !plan.start.is_empty() {
+    let mut rest = None;
+    if outcome.host.is_empty() && (!plan.is_empty() || is_partial(request)) {
         match look(&connections, &wanted).await {
-            Ok(after) => verify(&plan, &wanted, &after, &mut outcome),
+            Ok(after) => {
+                verify(&plan, &wanted, &after, &mut outcome);
+                rest = is_partial(request)
+                    .then(|| self::rest(&wanted, &after))
+                    .flatten();
+            }
             Err(err) => outcome
                 .host
                 .push(err.context("cannot verify what was done")),
         }
     }
-    report(&outcome).await
+    let exit = report(&outcome).await?;
+    Ok(match rest {
+        _ if !outcome.left_out.is_empty() => Ended::InPart {
+            exit,
+            why: format!(
+                "{} VMs were left as they were, since one failed before",
+                outcome.left_out.len()
+            ),
+        },
+        Some(why) => Ended::InPart { exit, why },
+        None => Ended::Whole(exit),
+    })
+}
+
+/// How carrying out a plan ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ended {
+    Whole(Exit),
+    /// The host is not the generation's yet, as it was asked for.
+    InPart {
+        exit: Exit,
+        why: String,
+    },
+}
+
+impl Ended {
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Whole(exit) | Self::InPart { exit, .. } => *exit,
+        }
+    }
+}
+
+fn is_partial(request: &Request) -> bool {
+    matches!(request, Request::Switch(Switch { only: Some(_), .. }))
+}
+
+/// What a whole switch would still do, after one of some VMs only.
+fn rest(wanted: &Manifest, observed: &Observed) -> Option<String> {
+    let rest = plan(wanted, observed, &Request::switch()).ok()?;
+    (!rest.is_empty()).then(|| "there is more to do than for these VMs".to_owned())
 }
 
 fn only_taps(obstacles: &[Obstacle]) -> bool {
@@ -114,6 +178,32 @@ pub(super) fn say_obstacles(obstacles: &[Obstacle]) -> Exit {
     Exit::Failed
 }
 
+/// Prints a plan.
+pub(super) fn print_plan(plan: &Plan, form: Form) -> anyhow::Result<()> {
+    match form {
+        Form::Json => print_json(&PlanDocument::of(plan)),
+        Form::Text => {
+            print(&plan.to_string())?;
+            if plan.is_empty() {
+                tracing::info!("nothing to do");
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Prints what stands in the way, for programs; people are told on standard error.
+pub(super) fn print_obstacles(obstacles: &[Obstacle], form: Form) -> anyhow::Result<()> {
+    match form {
+        Form::Json => print_json(&obstacles_document(obstacles)),
+        Form::Text => Ok(()),
+    }
+}
+
+fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(&format!("{}\n", serde_json::to_string_pretty(document)?))
+}
+
 fn say(plan: &Plan) {
     for line in plan.to_string().lines() {
         tracing::info!("{line}");
@@ -125,14 +215,21 @@ fn say(plan: &Plan) {
 
 /// Looks again at what was started: a job that is done is no VM that runs.
 fn verify(before: &Plan, wanted: &Manifest, observed: &Observed, outcome: &mut Outcome) {
-    let Ok(now) = plan(wanted, observed, &Request::Switch) else {
+    let Ok(now) = plan(wanted, observed, &Request::switch()) else {
         return;
     };
-    for id in before.start.iter().flatten() {
-        let Some(step) = now.vms.get(id) else {
+    let done: BTreeSet<&VmId> = before.start.iter().flatten().collect();
+    for (id, step) in &now.vms {
+        if outcome.vms.contains_key(id) || outcome.left_out.contains(id) {
             continue;
-        };
-        if outcome.vms.contains_key(id) || !matches!(step.action, Action::Start | Action::Restart) {
+        }
+        let changed = before.vms.get(id).is_some_and(|step| !step.live.is_empty());
+        if changed && !step.live.is_empty() {
+            let fields: Vec<&str> = step.changes().map(|change| change.field.as_str()).collect();
+            let why = anyhow::anyhow!("it is not as declared yet: {}", fields.join(", "));
+            outcome.vms.insert(id.clone(), Failure::of(why));
+        }
+        if !done.contains(id) || !matches!(step.action, Action::Start | Action::Restart) {
             continue;
         }
         match step.reasons.first() {
@@ -155,6 +252,9 @@ async fn report(outcome: &Outcome) -> anyhow::Result<Exit> {
     if !outcome.vms.is_empty() {
         // What the VMM said last may still be on its way to the journal's file.
         let _ = journalctl(&["--sync"]).await;
+    }
+    for id in &outcome.left_out {
+        tracing::warn!(nkudo_vm = %id, "VM {id}: left as it was, since another VM failed before");
     }
     for (id, failure) in &outcome.vms {
         tracing::error!(nkudo_vm = %id, "VM {id}: {:#}", failure.why);

@@ -1,16 +1,18 @@
 //! `nkudo diff`: what a switch to the configuration would do.
 
-use crate::cli::Configuration;
+use crate::cli::Diff;
 use crate::connections::Connections;
 use crate::generation::Rendering;
 use crate::observe::{Detail, observe};
 use crate::plan::{Request, plan};
 
+use super::carry_out::Form;
 use super::configured::configured;
-use super::{Exit, block_on, carry_out, print, programs};
+use super::{Exit, block_on, carry_out, programs};
 
-pub fn run(configuration: &Configuration) -> anyhow::Result<Exit> {
-    let Some(configured) = configured(configuration)? else {
+pub fn run(diff: &Diff) -> anyhow::Result<Exit> {
+    let form = Form::of(diff.json);
+    let Some(configured) = configured(&diff.configuration)? else {
         return Ok(Exit::BadConfiguration);
     };
     block_on(async {
@@ -31,15 +33,15 @@ pub fn run(configuration: &Configuration) -> anyhow::Result<Exit> {
             Detail::Plan,
         )
         .await?;
-        match plan(&wanted, &observed, &Request::Switch) {
+        match plan(&wanted, &observed, &Request::switch()) {
             Ok(plan) => {
-                print(&plan.to_string())?;
-                if plan.is_empty() {
-                    tracing::info!("nothing to do");
-                }
+                carry_out::print_plan(&plan, form)?;
                 Ok(Exit::Done)
             }
-            Err(obstacles) => Ok(carry_out::say_obstacles(&obstacles)),
+            Err(obstacles) => {
+                carry_out::print_obstacles(&obstacles, form)?;
+                Ok(carry_out::say_obstacles(&obstacles))
+            }
         }
     })
 }

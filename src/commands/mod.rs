@@ -54,7 +54,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Check(configuration) => check::run(&configuration),
         Command::Render(render) => render::run(&render, state_dir),
-        Command::Diff(configuration) => diff::run(&configuration),
+        Command::Diff(diff) => diff::run(&diff),
         Command::Switch(switch) => switch::run(&switch, state_dir),
         Command::Rollback(rollback) => switch::rollback(&rollback, state_dir),
         Command::Generations(generations) => generations::run(&generations, state_dir),

@@ -28,9 +28,9 @@ pub fn run(request: &Request, given: Option<&Utf8Path>) -> anyhow::Result<Exit> 
             refuse_if_undeclared(id, &manifest, number, &store)?;
             apply::release(id)?;
         }
-        Request::Switch => {}
+        Request::Switch(_) => {}
     }
-    block_on(carry_out(manifest, number, request, Mode::Do))
+    Ok(block_on(carry_out(manifest, number, request, Mode::Do))?.exit())
 }
 
 fn refuse_if_undeclared(

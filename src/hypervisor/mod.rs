@@ -3,7 +3,9 @@
 #![deny(clippy::disallowed_methods)]
 
 mod argv;
+mod plug;
 mod version;
 
 pub use argv::{argv, disk_id, quoted};
+pub use plug::disk_config;
 pub use version::{BadVersion, Version};

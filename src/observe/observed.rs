@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use crate::booted::Booted;
 use crate::host::{Mac, VmId};
 use crate::hypervisor::Version;
+use crate::unit::LimitValues;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
@@ -72,6 +73,8 @@ pub struct Unit {
     pub digest: Option<String>,
     /// `NKUDO_GENERATION`, likewise.
     pub generation: Option<u64>,
+    /// The limits of its definition: of its text, and of the drop-ins that SetUnitProperties made.
+    pub limits: LimitValues,
     /// What it takes a call per unit to know; `None` where nobody asked, which is so for units that
     /// simply run, unless a status is wanted.
     pub facts: Option<UnitFacts>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use zbus::Connection;
 
@@ -10,12 +10,10 @@ use super::{Detail, Unit, UnitFacts, UnitOrigin, UnitState};
 use crate::files;
 use crate::host::VmId;
 use crate::systemd::{Interface, ManagerProxy, UnitListing, property};
-use crate::unit::vm_unit_name;
+use crate::unit::{Limit, LimitValues, TRANSIENT, read_limits, vm_unit_name};
 
 /// Calls in flight. The bus refuses a client's 129th (max_replies_per_connection).
 const IN_FLIGHT: usize = 16;
-/// Where systemd keeps the text of transient units (systemd.unit(5)).
-const TRANSIENT: &str = "/run/systemd/transient";
 
 /// Every unit of a VM that is loaded: one listing, and calls only where that does not say enough.
 pub(super) async fn units(
@@ -65,19 +63,29 @@ async fn unit(
         origin: UnitOrigin::Transient,
         digest: None,
         generation: None,
+        limits: LimitValues::new(),
         facts: None,
     };
     // The text says who the unit is without a call: systemd removes it with the unit.
-    let text = files::read(&Utf8Path::new(TRANSIENT).join(vm_unit_name(id)))
-        .ok()
-        .flatten();
-    if let Some(text) = text {
+    let place = Utf8Path::new(TRANSIENT).join(vm_unit_name(id));
+    let read = |path: &Utf8Path| files::read(path).ok().flatten();
+    if let Some(text) = read(&place) {
         let text = String::from_utf8_lossy(&text);
+        read_limits(&mut unit.limits, &text);
         let fields: Vec<&str> = text
             .lines()
             .filter_map(|line| line.strip_prefix("LogExtraFields="))
             .collect();
         identify(&mut unit, fields.into_iter());
+    }
+    // SetUnitProperties keeps what it set beside it, and that goes with the unit too.
+    let beside = Utf8PathBuf::from(format!("{place}.d"));
+    for name in files::names(&beside).unwrap_or_default() {
+        if Limit::ALL.iter().any(|limit| limit.drop_in() == name)
+            && let Some(text) = read(&beside.join(name))
+        {
+            read_limits(&mut unit.limits, &String::from_utf8_lossy(&text));
+        }
     }
     let runs = unit.state == UnitState::Active && unit.digest.is_some();
     if runs && detail == Detail::Plan {

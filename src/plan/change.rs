@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::host::Vm;
+use crate::booted::Booted;
+use crate::host::{Disk, HugePages, Vm};
 
 /// One field that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +32,8 @@ pub enum Cost {
 ///
 /// Compared is nkudo's own resolved specification, not the unit's text and not what the VMM says:
 /// an upgrade of either must not look like a change of the VM.
-pub fn changes(old: &Vm, new: &Vm) -> Vec<Change> {
-    let (old, new) = (fields(old), fields(new));
+pub fn changes(booted: &Booted, wanted: &Vm) -> Vec<Change> {
+    let (old, new) = (fields(&booted.vm), fields(wanted));
     let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
     names.sort();
     names.dedup();
@@ -44,7 +45,7 @@ pub fn changes(old: &Vm, new: &Vm) -> Vec<Change> {
             field: name.clone(),
             old: old.get(name).cloned(),
             new: new.get(name).cloned(),
-            cost: cost(name),
+            cost: cost(name, booted, wanted),
         })
         .collect()
 }
@@ -73,17 +74,49 @@ fn follows(name: &str, old: &BTreeMap<String, String>, new: &BTreeMap<String, St
     }
 }
 
-fn cost(field: &str) -> Cost {
+fn cost(field: &str, booted: &Booted, wanted: &Vm) -> Cost {
     let first = field.split(['.', '[']).next().unwrap_or(field);
-    match first {
-        "autostart" | "on-change" | "after" => Cost::Nothing,
+    let live = match first {
+        // `ready` is read at each start.
+        "autostart" | "on-change" | "after" | "ready" => return Cost::Nothing,
+        "limits" | "restart" | "start-timeout" | "stop-timeout" => true,
         // The TAP moves to the other bridge; the guest sees nothing of it.
-        "nic" if field.ends_with(".network") => Cost::Live,
+        "nic" => field.ends_with(".network") && booted.vm.nics.len() == wanted.nics.len(),
+        "vcpus" => field == "vcpus.boot" && booted.vm.vcpus.max == wanted.vcpus.max,
+        "memory" => field == "memory.size" && memory_fits(booted, wanted),
         // What a disk that is there was made from is not what the VM runs on; steps of the plan say
         // what becomes of the disk.
-        "disk" if ORIGIN.iter().any(|key| field.ends_with(key)) => Cost::Nothing,
-        _ => Cost::Restart,
-    }
+        "disk" if ORIGIN.iter().any(|key| field.ends_with(key)) => return Cost::Nothing,
+        "disk" => disk_can_be_plugged(field, booted, wanted),
+        _ => false,
+    };
+    if live { Cost::Live } else { Cost::Restart }
+}
+
+/// Whether the memory can become as large as wanted while the VM runs: virtio-mem plugs in blocks of
+/// 2 MiB between what the VM was booted with and its maximum (cloud-hypervisor's docs/memory.md).
+fn memory_fits(booted: &Booted, wanted: &Vm) -> bool {
+    const BLOCK: u64 = 2 << 20;
+    let (old, new) = (&booted.vm.memory, &wanted.memory);
+    let rest = (&new.max, new.hugepages, new.sharing, new.balloon);
+    rest == (&old.max, old.hugepages, old.sharing, old.balloon)
+        && new.hugepages == HugePages::Off
+        && new.size >= booted.boot_memory
+        && (new.size.bytes() - booted.boot_memory.bytes()).is_multiple_of(BLOCK)
+}
+
+/// Whether a disk that differs is one that came or went, and not the first: a VM boots from that.
+fn disk_can_be_plugged(field: &str, booted: &Booted, wanted: &Vm) -> bool {
+    let is_it = |disk: &&Disk| field.starts_with(&format!("disk.{}.", disk.name));
+    let first = |disks: &[Disk]| disks.first().map(|disk| disk.name.clone());
+    let (old, new) = (&booted.vm.disks, &wanted.disks);
+    let comes_or_goes = match (old.iter().find(is_it), new.iter().find(is_it)) {
+        (Some(_), None) => true,
+        // One that nkudo makes is made before a start.
+        (None, Some(disk)) => !disk.origin.is_made(),
+        _ => false,
+    };
+    comes_or_goes && (old.is_empty() || first(old) == first(new))
 }
 
 /// The fields of a disk's origin.

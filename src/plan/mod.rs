@@ -5,34 +5,30 @@
 #![deny(clippy::disallowed_methods)]
 
 mod change;
+mod json;
+mod live;
 mod network;
 mod obstacle;
+mod request;
 mod text;
 mod vm;
 mod waves;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use ipnet::IpNet;
 
 use crate::generation::Manifest;
-use crate::host::{LinkName, VmId};
+use crate::host::{LinkName, Vm, VmId};
 use crate::network::Backend;
 use crate::observe::{Networkd, Observed};
 
 pub use change::{Change, Cost, changes};
+pub use json::{PlanDocument, obstacles_document};
+pub use live::Live;
 pub use obstacle::Obstacle;
-
-/// What is to become of the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
-    /// Everything is to be as the generation says.
-    Switch,
-    /// One VM, and what it needs; whether it is held or not started by a switch does not matter.
-    Start(VmId),
-    Stop(VmId),
-    Restart(VmId),
-}
+pub use request::{OnFailure, Pending, Request, Switch};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -51,12 +47,19 @@ pub struct Plan {
     /// Files for networkd to write: name and text.
     pub write_files: BTreeMap<String, String>,
     pub remove_files: Vec<String>,
+    /// How many VMs start, or stop, at the same time.
+    pub at_once: NonZeroUsize,
+    pub on_failure: OnFailure,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmStep {
     pub action: Action,
     pub reasons: Vec<Reason>,
+    /// What is done to it while it runs.
+    pub live: Vec<Live>,
+    /// What it is after that, where that is not what its booted specification says.
+    pub becomes: Option<Box<Vm>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +70,8 @@ pub enum Action {
     Restart,
     /// It is starting as declared; the switch is done when that is.
     Wait,
+    /// It runs on, and changes while it does.
+    Live,
     /// It runs on, or stays stopped.
     Nothing,
     /// It runs on; what changed takes effect when it is restarted.
@@ -98,6 +103,16 @@ pub enum Reason {
     SpecificationLost,
     /// A TAP that it has should have is not there.
     TapGone(LinkName),
+    /// Somebody changed limits of its unit: what they are, and what they should be.
+    Drifted(Vec<Change>),
+    /// It runs with another hypervisor or nkudo than there is by now.
+    Upgraded {
+        what: &'static str,
+        old: String,
+        new: String,
+    },
+    /// This nkudo makes another unit of the same specification.
+    OtherUnit,
     /// The command line says so.
     Asked,
 }
@@ -127,10 +142,10 @@ pub struct Attach {
 impl Plan {
     /// Whether the host is already as it should be.
     pub fn is_empty(&self) -> bool {
-        let idle = |step: &VmStep| match step.action {
-            Action::Pending => true,
-            Action::Nothing => !step.takes_effect(),
-            _ => false,
+        let idle = |step: &VmStep| {
+            matches!(step.action, Action::Pending | Action::Nothing)
+                && step.live.is_empty()
+                && step.becomes.is_none()
         };
         self.vms.values().all(idle)
             && self
@@ -140,6 +155,22 @@ impl Plan {
             && self.attach.is_empty()
             && self.write_files.is_empty()
             && self.remove_files.is_empty()
+    }
+
+    /// The VMs whose guests are interrupted.
+    pub fn interrupted(&self) -> Vec<&VmId> {
+        let interrupts = |step: &VmStep| {
+            matches!(step.action, Action::Stop | Action::Restart) && !step.is_down()
+        };
+        let steps = self.vms.iter().filter(|(_, step)| interrupts(step));
+        steps.map(|(id, _)| id).collect()
+    }
+
+    /// Whether units' texts are written anew, for systemd to read.
+    pub fn writes_units(&self) -> bool {
+        self.vms
+            .values()
+            .any(|step| step.live.contains(&Live::Unit))
     }
 
     /// The VMs with this action.
@@ -152,14 +183,11 @@ impl Plan {
 }
 
 impl VmStep {
-    /// Whether the VM runs on and what changed takes effect while it does: its booted
-    /// specification is then brought up to date.
-    pub fn takes_effect(&self) -> bool {
-        self.action == Action::Nothing
-            && self
-                .reasons
-                .iter()
-                .any(|reason| matches!(reason, Reason::Changed(_)))
+    /// Whether it is down by itself, so that stopping or restarting it takes nothing from anybody.
+    fn is_down(&self) -> bool {
+        self.reasons
+            .iter()
+            .any(|reason| matches!(reason, Reason::Failing(_) | Reason::BeingStopped))
     }
 }
 
@@ -174,9 +202,11 @@ pub fn plan(
     let mut plan = Plan {
         backend,
         networkd: observed.networkd,
-        stop: waves::stop(&vms, observed),
-        start: waves::start(&vms, wanted),
+        stop: waves::stop(&vms, observed, request),
+        start: waves::start(&vms, wanted, request),
         vms,
+        at_once: request.at_once(),
+        on_failure: request.on_failure(),
         bridges: BTreeMap::new(),
         attach: Vec::new(),
         write_files: BTreeMap::new(),

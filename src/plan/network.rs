@@ -33,7 +33,7 @@ pub(super) fn steps(plan: &mut Plan, host: &Host, observed: &Observed, request: 
     attach(plan, host, observed);
     let files = network::files(&host.networks, plan.backend);
     let seen = &observed.networkd_files;
-    if *request == Request::Switch {
+    if request.is_whole() {
         remove_bridges(plan, host, observed);
         plan.remove_files = seen
             .keys()
@@ -79,7 +79,7 @@ fn attach(plan: &mut Plan, host: &Host, observed: &Observed) {
     for (id, step) in &plan.vms {
         let stays = matches!(
             step.action,
-            Action::Nothing | Action::Pending | Action::Wait
+            Action::Nothing | Action::Live | Action::Pending | Action::Wait
         );
         let (true, Some(vm), Some(_)) = (stays, host.vms.get(id), observed.units.get(id)) else {
             continue;

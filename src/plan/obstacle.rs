@@ -42,6 +42,11 @@ pub enum Obstacle {
     )]
     ForeignUnit { name: String, file: String },
     #[error(
+        "the unit {0} is not nkudo's, though it is transient: somebody else made it; stop it with \
+         `systemctl stop {0}`"
+    )]
+    ForeignTransient(String),
+    #[error(
         "the unit file {0} takes the names of VMs' units, which have to be free; remove it, or \
          `systemctl unmask` it, and run `systemctl daemon-reload`"
     )]
@@ -110,13 +115,20 @@ pub(super) fn obstacles(plan: &Plan, wanted: &Manifest, observed: &Observed) -> 
         }
     }
     for id in plan.vms.keys() {
-        if let Some(unit) = observed.units.get(id)
-            && let UnitOrigin::File(file) = &unit.origin
-        {
-            obstacles.push(Obstacle::ForeignUnit {
-                name: vm_unit_name(id),
+        let Some(unit) = observed.units.get(id) else {
+            continue;
+        };
+        let name = vm_unit_name(id);
+        match &unit.origin {
+            UnitOrigin::File(file) => obstacles.push(Obstacle::ForeignUnit {
+                name,
                 file: file.clone(),
-            });
+            }),
+            // Every unit of nkudo's says what it was made from.
+            UnitOrigin::Transient if unit.digest.is_none() => {
+                obstacles.push(Obstacle::ForeignTransient(name));
+            }
+            UnitOrigin::Transient => {}
         }
     }
     let takes_a_name = |file: &&String| {

@@ -1,61 +1,127 @@
 //! A plan for people to read.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+
+use serde::Serialize;
 
 use super::{Action, BridgeStep, Change, Cost, Plan, Reason, VmStep};
+
+/// One thing that a plan does to the host, not to a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct HostStep {
+    /// What it is about: `bridge`, `tap`, `networkd-file`, `systemd`.
+    pub(super) kind: &'static str,
+    pub(super) name: String,
+    /// `create`, `change`, `remove`, `keep`, `attach`, `write`, `reload`.
+    pub(super) action: &'static str,
+    /// For people; one or more lines.
+    pub(super) text: String,
+}
+
+impl Plan {
+    /// What it does to the host, in the order of the text.
+    pub(super) fn host_steps(&self) -> Vec<HostStep> {
+        let mut steps = Vec::new();
+        for (bridge, step) in &self.bridges {
+            let (action, text) = bridge_step(step);
+            steps.push(HostStep {
+                kind: "bridge",
+                name: bridge.to_string(),
+                action,
+                text: format!("bridge {bridge}: {text}"),
+            });
+        }
+        steps.extend(self.attach.iter().map(|attach| HostStep {
+            kind: "tap",
+            name: attach.tap.to_string(),
+            action: "attach",
+            text: format!("TAP {}: put into {}", attach.tap, attach.bridge),
+        }));
+        let file = |name: &String, action: &'static str| HostStep {
+            kind: "networkd-file",
+            name: name.clone(),
+            action,
+            text: format!("networkd file {name}: {action}"),
+        };
+        steps.extend(self.write_files.keys().map(|name| file(name, "write")));
+        steps.extend(self.remove_files.iter().map(|name| file(name, "remove")));
+        if self.writes_units() {
+            steps.push(HostStep {
+                kind: "systemd",
+                name: "systemd".to_owned(),
+                action: "reload",
+                text: "systemd: read units anew (daemon-reload)".to_owned(),
+            });
+        }
+        steps
+    }
+}
+
+fn bridge_step(step: &BridgeStep) -> (&'static str, String) {
+    match step {
+        BridgeStep::Create { addresses } if addresses.is_empty() => ("create", "create".to_owned()),
+        BridgeStep::Create { addresses } => {
+            ("create", format!("create, with {}", listed(addresses)))
+        }
+        BridgeStep::Change { add, remove, up } => {
+            let mut text = "change".to_owned();
+            if *up {
+                text.push_str("\n    set up");
+            }
+            for address in add {
+                let _ = write!(text, "\n    add {address}");
+            }
+            for address in remove {
+                let _ = write!(text, "\n    remove {address}");
+            }
+            ("change", text)
+        }
+        BridgeStep::Remove => ("remove", "remove: no network has it any more".to_owned()),
+        BridgeStep::KeepFor(links) => (
+            "keep",
+            format!(
+                "keep, though no network has it any more: {} in it, not nkudo's",
+                match links.len() {
+                    1 => format!("the link {} is", links[0]),
+                    _ => format!("the links {} are", listed(links)),
+                }
+            ),
+        ),
+    }
+}
 
 impl fmt::Display for Plan {
     /// Only what there is to say: a VM that runs as declared is not mentioned. Nothing at all when
     /// there is nothing to do and nothing that somebody should know.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (bridge, step) in &self.bridges {
-            write!(f, "bridge {bridge}: ")?;
-            match step {
-                BridgeStep::Create { addresses } if addresses.is_empty() => writeln!(f, "create")?,
-                BridgeStep::Create { addresses } => {
-                    writeln!(f, "create, with {}", listed(addresses))?;
-                }
-                BridgeStep::Change { add, remove, up } => {
-                    writeln!(f, "change")?;
-                    if *up {
-                        writeln!(f, "    set up")?;
-                    }
-                    for address in add {
-                        writeln!(f, "    add {address}")?;
-                    }
-                    for address in remove {
-                        writeln!(f, "    remove {address}")?;
-                    }
-                }
-                BridgeStep::Remove => writeln!(f, "remove: no network has it any more")?,
-                BridgeStep::KeepFor(links) => writeln!(
-                    f,
-                    "keep, though no network has it any more: {} in it, not nkudo's",
-                    match links.len() {
-                        1 => format!("the link {} is", links[0]),
-                        _ => format!("the links {} are", listed(links)),
-                    }
-                )?,
-            }
-        }
-        for attach in &self.attach {
-            writeln!(f, "TAP {}: put into {}", attach.tap, attach.bridge)?;
-        }
-        for name in self.write_files.keys() {
-            writeln!(f, "networkd file {name}: write")?;
-        }
-        for name in &self.remove_files {
-            writeln!(f, "networkd file {name}: remove")?;
+        for step in self.host_steps() {
+            writeln!(f, "{}", step.text)?;
         }
         for (id, step) in &self.vms {
             if let Some(word) = word(step) {
                 writeln!(f, "VM {id}: {word}")?;
-                for change in changes(step) {
-                    writeln!(f, "    {change}")?;
+                for change in step.changes() {
+                    writeln!(f, "    {change}{}", note(step, change))?;
                 }
             }
         }
+        let interrupted = self.interrupted();
+        if !interrupted.is_empty() {
+            writeln!(f, "downtime: {}", listed(&interrupted))?;
+        } else if self.vms.values().any(|step| !step.live.is_empty()) {
+            writeln!(f, "downtime: none")?;
+        }
         Ok(())
+    }
+}
+
+/// Where the changes of one VM do not all cost the same, what each does.
+fn note(step: &VmStep, change: &Change) -> &'static str {
+    match (step.action, change.cost) {
+        (Action::Pending, Cost::Live) => " (live)",
+        (Action::Pending, Cost::Nothing) => " (now)",
+        _ => "",
     }
 }
 
@@ -72,15 +138,13 @@ fn word(step: &VmStep) -> Option<String> {
         Action::Stop => "stop",
         Action::Restart => "restart",
         Action::Wait => "wait",
+        Action::Live => "change while it runs",
         Action::Pending => "pending until it is restarted",
         Action::Clean => "remove what it left behind",
         Action::Nothing if step.reasons.is_empty() => return None,
         // What only concerns switches has taken effect by being read.
-        Action::Nothing => match changes(step).map(|change| change.cost).max() {
-            Some(Cost::Live) => return Some("change while it runs".to_owned()),
-            Some(Cost::Nothing) => return Some("nothing to do to it".to_owned()),
-            _ => "leave alone",
-        },
+        Action::Nothing if step.becomes.is_some() => return Some("nothing to do to it".to_owned()),
+        Action::Nothing => "leave alone",
     };
     Some(if why.is_empty() {
         action.to_owned()
@@ -89,11 +153,14 @@ fn word(step: &VmStep) -> Option<String> {
     })
 }
 
-fn changes(step: &VmStep) -> impl Iterator<Item = &Change> {
-    step.reasons.iter().flat_map(|reason| match reason {
-        Reason::Changed(changes) => changes.as_slice(),
-        _ => &[],
-    })
+impl VmStep {
+    /// All fields that differ, of whatever reason.
+    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.reasons.iter().flat_map(|reason| match reason {
+            Reason::Changed(changes) | Reason::Drifted(changes) => changes.as_slice(),
+            _ => &[],
+        })
+    }
 }
 
 impl fmt::Display for Reason {
@@ -102,6 +169,11 @@ impl fmt::Display for Reason {
             Self::NotRunning => f.write_str("it does not run"),
             Self::Undeclared => f.write_str("it is not declared any more"),
             Self::Changed(_) => f.write_str("it changed"),
+            Self::Drifted(_) => f.write_str("somebody changed its unit"),
+            Self::Upgraded { what, old, new } => {
+                write!(f, "it runs with the {what} {old}, and there is {new} now")
+            }
+            Self::OtherUnit => f.write_str("this nkudo makes another unit of it"),
             Self::Failed(result) => write!(f, "its unit failed ({result})"),
             Self::Failing(tries) => {
                 write!(f, "it failed and waits for a restart ({tries} so far)")

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, Change, Cost, Reason, Request, VmStep, changes};
+use super::{Action, Change, Cost, Pending, Reason, Request, Switch, VmStep, changes, live};
+use crate::booted::Booted;
 use crate::generation::Manifest;
 use crate::host::{Autostart, OnChange, Vm, VmId};
 use crate::observe::{Observed, Specification, Unit, UnitState};
+use crate::unit::Programs;
 
 /// The steps of every VM that the request is about.
 pub(super) fn steps(
@@ -14,7 +16,10 @@ pub(super) fn steps(
     request: &Request,
 ) -> BTreeMap<VmId, VmStep> {
     let ids: BTreeSet<&VmId> = match request {
-        Request::Switch => wanted
+        Request::Switch(Switch {
+            only: Some(only), ..
+        }) => only.iter().collect(),
+        Request::Switch(_) => wanted
             .host
             .vms
             .keys()
@@ -31,35 +36,40 @@ pub(super) fn steps(
 
 fn step(id: &VmId, wanted: &Manifest, observed: &Observed, request: &Request) -> VmStep {
     let unit = observed.units.get(id);
-    let (action, reasons) = match (wanted.host.vms.get(id), request) {
+    let simply = |action: Action, reason: Reason| VmStep::new(action, vec![reason]);
+    let look = Look {
+        wanted,
+        observed,
+        id,
+    };
+    match (wanted.host.vms.get(id), request) {
         (_, Request::Stop(_)) => match unit {
-            Some(_) => (Action::Stop, vec![Reason::Asked]),
-            None => (Action::Nothing, vec![Reason::NotRunning]),
+            Some(_) => simply(Action::Stop, Reason::Asked),
+            None => simply(Action::Nothing, Reason::NotRunning),
         },
         // `commands` refuses to start what is not declared; a switch ends it.
         (None, _) => match unit {
-            Some(_) => (Action::Stop, vec![Reason::Undeclared]),
-            None => (Action::Clean, vec![Reason::Undeclared]),
+            Some(_) => simply(Action::Stop, Reason::Undeclared),
+            None => simply(Action::Clean, Reason::Undeclared),
         },
         (Some(vm), Request::Start(_)) => match unit {
-            Some(unit) if unit.state == UnitState::Active => (Action::Nothing, vec![]),
-            other => start(other, vm, id, wanted, observed),
+            Some(unit) if unit.state == UnitState::Active => VmStep::new(Action::Nothing, vec![]),
+            other => look.start(other, vm, Pending::Leave),
         },
         (Some(_), Request::Restart(_)) => match unit {
-            Some(_) => (Action::Restart, vec![Reason::Asked]),
-            None => (Action::Start, vec![Reason::Asked]),
+            Some(_) => simply(Action::Restart, Reason::Asked),
+            None => simply(Action::Start, Reason::Asked),
         },
-        (Some(vm), Request::Switch) if observed.held.contains(id) => match unit {
+        (Some(vm), Request::Switch(_)) if observed.held.contains(id) => match unit {
             // `nkudo stop` was interrupted after it said so.
-            Some(_) => (Action::Stop, vec![Reason::Held]),
-            None => (Action::Nothing, held(vm)),
+            Some(_) => simply(Action::Stop, Reason::Held),
+            None => VmStep::new(Action::Nothing, held(vm)),
         },
-        (Some(vm), Request::Switch) => match (unit, vm.autostart) {
-            (None, Autostart::No) => (Action::Nothing, vec![Reason::NotAutostarted]),
-            (unit, _) => start(unit, vm, id, wanted, observed),
+        (Some(vm), Request::Switch(switch)) => match (unit, vm.autostart) {
+            (None, Autostart::No) => simply(Action::Nothing, Reason::NotAutostarted),
+            (unit, _) => look.start(unit, vm, switch.pending),
         },
-    };
-    VmStep { action, reasons }
+    }
 }
 
 fn held(vm: &Vm) -> Vec<Reason> {
@@ -69,29 +79,157 @@ fn held(vm: &Vm) -> Vec<Reason> {
     }
 }
 
-/// What it takes for the VM to run as declared.
-fn start(
-    unit: Option<&Unit>,
-    vm: &Vm,
-    id: &VmId,
-    wanted: &Manifest,
-    observed: &Observed,
-) -> (Action, Vec<Reason>) {
-    let Some(unit) = unit else {
-        return (Action::Start, vec![Reason::NotRunning]);
-    };
-    match unit.state {
-        UnitState::Failed => (Action::Start, vec![Reason::Failed(result(unit))]),
-        UnitState::Inactive => (Action::Start, vec![Reason::NotRunning]),
-        UnitState::Deactivating => (Action::Restart, vec![Reason::BeingStopped]),
-        UnitState::Activating if unit.sub_state.starts_with("auto-restart") => (
-            Action::Restart,
-            vec![Reason::Failing(
-                unit.facts.as_ref().map_or(0, |facts| facts.restarts),
-            )],
-        ),
-        UnitState::Active | UnitState::Activating => running(unit, vm, id, wanted, observed),
+/// What is known when it is decided about one VM.
+struct Look<'a> {
+    wanted: &'a Manifest,
+    observed: &'a Observed,
+    id: &'a VmId,
+}
+
+impl Look<'_> {
+    /// What it takes for the VM to run as declared.
+    fn start(&self, unit: Option<&Unit>, vm: &Vm, pending: Pending) -> VmStep {
+        let Some(unit) = unit else {
+            return VmStep::new(Action::Start, vec![Reason::NotRunning]);
+        };
+        let (action, reason) = match unit.state {
+            UnitState::Failed => (Action::Start, Reason::Failed(result(unit))),
+            UnitState::Inactive => (Action::Start, Reason::NotRunning),
+            UnitState::Deactivating => (Action::Restart, Reason::BeingStopped),
+            UnitState::Activating if unit.sub_state.starts_with("auto-restart") => {
+                let facts = unit.facts.as_ref();
+                let tries = facts.map_or(0, |facts| facts.restarts);
+                (Action::Restart, Reason::Failing(tries))
+            }
+            UnitState::Active | UnitState::Activating => return self.running(unit, vm, pending),
+        };
+        VmStep::new(action, vec![reason])
     }
+
+    fn running(&self, unit: &Unit, vm: &Vm, pending: Pending) -> VmStep {
+        let missing = vm
+            .nics
+            .iter()
+            .find(|nic| !self.observed.links.contains_key(nic.tap.as_str()));
+        let mut reasons = Vec::new();
+        let mut must_restart = false;
+        let mut live = Vec::new();
+        let mut becomes = None;
+        let mut upgrades = Vec::new();
+        match self.specification(unit) {
+            Running::As(booted) => {
+                let changes = changes(booted, vm);
+                must_restart = changes.iter().any(|change| change.cost == Cost::Restart);
+                let new = live::merged(booted, vm, &changes);
+                live = live::steps(booted, &unit.limits, &new);
+                let drift = live::drift(booted, &unit.limits);
+                // A limit that somebody changed and that the file changes too is said once.
+                let drift: Vec<Change> = drift
+                    .into_iter()
+                    .filter(|one| changes.iter().all(|change| change.field != one.field))
+                    .collect();
+                upgrades = self.upgrades(booted);
+                if new != booted.vm {
+                    becomes = Some(Box::new(new));
+                }
+                if !changes.is_empty() {
+                    reasons.push(Reason::Changed(changes));
+                }
+                if !drift.is_empty() {
+                    reasons.push(Reason::Drifted(drift));
+                }
+            }
+            Running::AsDeclared => {}
+            Running::Unknown => {
+                must_restart = true;
+                reasons.push(Reason::SpecificationLost);
+            }
+        }
+        if let Some(nic) = missing {
+            must_restart = true;
+            reasons.push(Reason::TapGone(nic.tap.clone()));
+        }
+        let waits = must_restart || !upgrades.is_empty();
+        reasons.extend(upgrades);
+        let restarts = (must_restart && vm.on_change == OnChange::Restart)
+            || (waits && pending == Pending::CarryOut);
+        if restarts {
+            // What could be done live comes with it.
+            return VmStep::new(Action::Restart, reasons);
+        }
+        let action = if waits {
+            Action::Pending
+        } else if unit.state == UnitState::Activating {
+            // What changes live does so once it has started.
+            reasons.push(Reason::Starting);
+            Action::Wait
+        } else if !live.is_empty() || moves(&reasons) {
+            Action::Live
+        } else {
+            Action::Nothing
+        };
+        VmStep {
+            action,
+            reasons,
+            live,
+            becomes,
+        }
+    }
+
+    /// What the VM runs with that is newer by now.
+    fn upgrades(&self, booted: &Booted) -> Vec<Reason> {
+        let (old, new) = (&booted.programs, &self.wanted.programs);
+        let mut upgrades = Vec::new();
+        let hypervisor = |programs: &Programs| {
+            let Programs {
+                hypervisor,
+                hypervisor_version,
+                ..
+            } = programs;
+            format!("{hypervisor} {hypervisor_version}")
+        };
+        if hypervisor(old) != hypervisor(new) {
+            upgrades.push(Reason::Upgraded {
+                what: "hypervisor",
+                old: hypervisor(old),
+                new: hypervisor(new),
+            });
+        }
+        if old.nkudo != new.nkudo {
+            upgrades.push(Reason::Upgraded {
+                what: "nkudo",
+                old: old.nkudo.to_string(),
+                new: new.nkudo.to_string(),
+            });
+        } else if booted.to_unit().digest() != booted.unit {
+            upgrades.push(Reason::OtherUnit);
+        }
+        upgrades
+    }
+
+    fn specification(&self, unit: &Unit) -> Running<'_> {
+        let remains = self.observed.remains.get(self.id);
+        match remains.map(|remains| &remains.specification) {
+            // The unit says which specification it was started from, and that has to be this one.
+            Some(Specification::Known(booted)) if Some(&booted.digest) == unit.digest.as_ref() => {
+                Running::As(booted)
+            }
+            _ if unit.digest.is_some()
+                && unit.digest.as_ref() == self.wanted.digests.get(self.id) =>
+            {
+                Running::AsDeclared
+            }
+            _ => Running::Unknown,
+        }
+    }
+}
+
+/// Whether a change is made live by what is no step of the VM's: its TAP moves.
+fn moves(reasons: &[Reason]) -> bool {
+    reasons.iter().any(|reason| match reason {
+        Reason::Changed(changes) => changes.iter().any(|change| change.cost == Cost::Live),
+        _ => false,
+    })
 }
 
 fn result(unit: &Unit) -> String {
@@ -99,69 +237,21 @@ fn result(unit: &Unit) -> String {
     facts.map_or_else(|| "unknown".to_owned(), |facts| facts.result.clone())
 }
 
-fn running(
-    unit: &Unit,
-    vm: &Vm,
-    id: &VmId,
-    wanted: &Manifest,
-    observed: &Observed,
-) -> (Action, Vec<Reason>) {
-    let missing = vm
-        .nics
-        .iter()
-        .find(|nic| !observed.links.contains_key(nic.tap.as_str()));
-    let must_restart = match differences(unit, id, vm, wanted, observed) {
-        Differences::None if missing.is_none() && unit.state == UnitState::Activating => {
-            return (Action::Wait, vec![Reason::Starting]);
-        }
-        Differences::None if missing.is_none() => return (Action::Nothing, vec![]),
-        Differences::None => missing
-            .map(|nic| Reason::TapGone(nic.tap.clone()))
-            .into_iter()
-            .collect(),
-        Differences::Unknown => vec![Reason::SpecificationLost],
-        Differences::Fields(changes) => {
-            let restart = changes.iter().any(|change| change.cost == Cost::Restart);
-            let reasons = vec![Reason::Changed(changes)];
-            if !restart {
-                return (Action::Nothing, reasons);
-            }
-            reasons
-        }
-    };
-    match vm.on_change {
-        OnChange::Restart => (Action::Restart, must_restart),
-        OnChange::Defer => (Action::Pending, must_restart),
-    }
-}
-
-enum Differences {
-    None,
-    Fields(Vec<Change>),
+/// What a VM that runs was started from.
+enum Running<'a> {
+    As(&'a Booted),
+    /// What exactly is lost, but the unit's digest is the declared one.
+    AsDeclared,
     Unknown,
 }
 
-fn differences(
-    unit: &Unit,
-    id: &VmId,
-    vm: &Vm,
-    wanted: &Manifest,
-    observed: &Observed,
-) -> Differences {
-    let specification = observed.remains.get(id).map(|r| &r.specification);
-    match specification {
-        // The unit says which specification it was started from, and that has to be this one.
-        Some(Specification::Known(booted)) if Some(&booted.digest) == unit.digest.as_ref() => {
-            let changes = changes(&booted.vm, vm);
-            if changes.is_empty() {
-                Differences::None
-            } else {
-                Differences::Fields(changes)
-            }
+impl VmStep {
+    pub(super) fn new(action: Action, reasons: Vec<Reason>) -> Self {
+        Self {
+            action,
+            reasons,
+            live: Vec::new(),
+            becomes: None,
         }
-        _ if unit.digest.is_some() && unit.digest.as_ref() == wanted.digests.get(id) => {
-            Differences::None
-        }
-        _ => Differences::Unknown,
     }
 }

@@ -7,44 +7,48 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
 use anyhow::{Context as _, bail};
+use camino::Utf8Path;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use super::acl::{Acl, DYNAMIC_UIDS, READ, WRITE};
 use super::{Context, StepExit, trusted_path};
-use crate::host::{AbsolutePath, DiskAccess};
+use crate::host::{AbsolutePath, Disk, DiskAccess};
 
 const ACL: &str = "system.posix_acl_access";
 
 pub(super) fn grant(context: &Context) -> anyhow::Result<StepExit> {
-    let uid = user(context)?;
-    for (path, access) in uses(context) {
-        change(path, |acl| match access {
-            DiskAccess::ReadWrite => {
-                // Nobody else's VM has a disk that this one writes: what earlier runs that were
-                // killed have left goes.
-                acl.revoke(DYNAMIC_UIDS);
-                acl.grant(uid, READ | WRITE);
-            }
-            DiskAccess::ReadOnly if acl.others() & READ != 0 => {}
-            DiskAccess::ReadOnly => acl.grant(uid, READ),
-        })
-        .with_context(|| format!("cannot let VM {} use its disk {path}", context.id()))?;
+    let uid = user(&context.runtime_directory)?;
+    for (path, access) in context.booted.vm.disks.iter().flat_map(uses) {
+        grant_file(uid, path, access)
+            .with_context(|| format!("cannot let VM {} use its disk {path}", context.id()))?;
     }
     Ok(StepExit::Done)
 }
 
+/// Lets a VM's user use a disk.
+pub fn grant_disk(uid: u32, disk: &Disk) -> anyhow::Result<()> {
+    uses(disk).try_for_each(|(path, access)| grant_file(uid, path, access))
+}
+
+fn grant_file(uid: u32, path: &AbsolutePath, access: DiskAccess) -> anyhow::Result<()> {
+    change(path, |acl| match access {
+        DiskAccess::ReadWrite => {
+            // Nobody else's VM has a disk that this one writes: what earlier runs that were
+            // killed have left goes.
+            acl.revoke(DYNAMIC_UIDS);
+            acl.grant(uid, READ | WRITE);
+        }
+        DiskAccess::ReadOnly if acl.others() & READ != 0 => {}
+        DiskAccess::ReadOnly => acl.grant(uid, READ),
+    })
+}
+
 /// Takes from every disk what it can, also where one of them fails.
 pub(super) fn revoke(context: &Context) -> StepExit {
-    let uid = user(context);
-    for (path, access) in uses(context) {
-        let changed = change(path, |acl| match (access, &uid) {
-            (DiskAccess::ReadWrite, _) => acl.revoke(DYNAMIC_UIDS),
-            // Other VMs may read it too.
-            (DiskAccess::ReadOnly, Ok(uid)) => acl.revoke(*uid..=*uid),
-            (DiskAccess::ReadOnly, Err(_)) => {}
-        });
-        if let Err(err) = changed {
+    let uid = user(&context.runtime_directory).ok();
+    for (path, access) in context.booted.vm.disks.iter().flat_map(uses) {
+        if let Err(err) = revoke_file(uid, path, access) {
             tracing::warn!(
                 "cannot take the disk {path} back from VM {}: {err:#}",
                 context.id()
@@ -54,10 +58,23 @@ pub(super) fn revoke(context: &Context) -> StepExit {
     StepExit::Done
 }
 
+/// Takes a disk back from a VM's user, where that is known.
+pub fn revoke_disk(uid: Option<u32>, disk: &Disk) -> anyhow::Result<()> {
+    uses(disk).try_for_each(|(path, access)| revoke_file(uid, path, access))
+}
+
+fn revoke_file(uid: Option<u32>, path: &AbsolutePath, access: DiskAccess) -> anyhow::Result<()> {
+    change(path, |acl| match (access, uid) {
+        (DiskAccess::ReadWrite, _) => acl.revoke(DYNAMIC_UIDS),
+        // Other VMs may read it too.
+        (DiskAccess::ReadOnly, Some(uid)) => acl.revoke(uid..=uid),
+        (DiskAccess::ReadOnly, None) => {}
+    })
+}
+
 /// The VM's user: systemd gave it the runtime directory. Asking for the user by name would need
 /// nss-systemd, which a host can lack.
-fn user(context: &Context) -> anyhow::Result<u32> {
-    let directory = &context.runtime_directory;
+pub fn user(directory: &Utf8Path) -> anyhow::Result<u32> {
     let uid = directory
         .metadata()
         .with_context(|| format!("cannot tell who the VM's user is by {directory}"))?
@@ -68,13 +85,11 @@ fn user(context: &Context) -> anyhow::Result<u32> {
     Ok(uid)
 }
 
-/// The VM's disks, and the images below them, which it reads.
-fn uses(context: &Context) -> impl Iterator<Item = (&AbsolutePath, DiskAccess)> {
-    context.booted.vm.disks.iter().flat_map(|disk| {
-        let backing = disk.backing.iter();
-        std::iter::once((&disk.path, disk.access))
-            .chain(backing.map(|path| (path, DiskAccess::ReadOnly)))
-    })
+/// A disk's file, and the image below it, which the VM reads.
+fn uses(disk: &Disk) -> impl Iterator<Item = (&AbsolutePath, DiskAccess)> {
+    let backing = disk.backing.iter();
+    std::iter::once((&disk.path, disk.access))
+        .chain(backing.map(|path| (path, DiskAccess::ReadOnly)))
 }
 
 fn change(path: &AbsolutePath, change: impl FnOnce(&mut Acl)) -> anyhow::Result<()> {

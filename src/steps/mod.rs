@@ -23,6 +23,7 @@ use crate::files;
 use crate::host::VmId;
 use crate::unit::RUNTIME_ROOT;
 
+pub use access::{grant_disk, revoke_disk, user};
 pub use verdict::{Ending, Verdict, VmmExit};
 
 /// How a step ended, which means something to systemd.
@@ -83,7 +84,7 @@ fn runtime_directory(id: &VmId) -> Utf8PathBuf {
 }
 
 /// The API socket, as the VMM's command line names it.
-fn api_socket(runtime_directory: &Utf8Path) -> Utf8PathBuf {
+pub fn api_socket(runtime_directory: &Utf8Path) -> Utf8PathBuf {
     runtime_directory.join("api.sock")
 }
 

@@ -43,9 +43,12 @@ pub(super) fn post(id: &VmId) -> anyhow::Result<StepExit> {
     };
     let (verdict, kind) = (ending.verdict(), ending.kind());
     let word = verdict.word();
+    // With the VM's name: the journal finds out by itself whose record it is only if this process is
+    // there still when it looks.
     match kind {
         Kind::Clean => {
             tracing::info!(
+                nkudo_vm = %id,
                 nkudo_exit = word,
                 message_id = ENDED,
                 "VM {id} ended: {verdict}"
@@ -56,6 +59,7 @@ pub(super) fn post(id: &VmId) -> anyhow::Result<StepExit> {
                 tracing::warn!("the VMM's log ends with:\n{}", harmless(&log));
             }
             tracing::error!(
+                nkudo_vm = %id,
                 nkudo_exit = word,
                 message_id = ENDED,
                 "VM {id} ended: {verdict}"

@@ -57,7 +57,7 @@ async fn running(context: &Context) -> anyhow::Result<()> {
         match vmm.state().await {
             // A guest that has powered off by now is no failure of its start.
             Ok(VmState::Running | VmState::Paused | VmState::BreakPoint | VmState::Shutdown) => {
-                return Ok(());
+                return size(&vmm, context).await;
             }
             Ok(VmState::Created) => tokio::time::sleep(INTERVAL).await,
             Err(VmmError::Absent { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -75,6 +75,24 @@ async fn running(context: &Context) -> anyhow::Result<()> {
                 tokio::time::sleep(INTERVAL).await;
             }
             Err(err) => bail!(err),
+        }
+    }
+}
+
+/// Gives the VM what it had when it ran last: what was changed while it ran is in its booted
+/// specification, and not on its command line.
+async fn size(vmm: &Vmm, context: &Context) -> anyhow::Result<()> {
+    let vm = &context.booted.vm;
+    let sized = vmm
+        .resize(vm.vcpus.boot.get().into(), vm.memory.size.bytes())
+        .await;
+    match sized {
+        // It has ended by now, which is no failure of its start.
+        Ok(()) | Err(VmmError::Absent { .. } | VmmError::Http { .. }) => Ok(()),
+        // The VM runs; that it is not as large as before is for somebody to know, no reason to end it.
+        Err(err) => {
+            tracing::warn!("cannot give the VM its vCPUs and memory: {err}");
+            Ok(())
         }
     }
 }

@@ -42,6 +42,28 @@ pub trait Manager {
 
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
 
+    /// Changes properties of a unit that is loaded. `runtime`: until the next boot at most.
+    fn set_unit_properties(
+        &self,
+        name: &str,
+        runtime: bool,
+        properties: &[(String, Variant<'_>)],
+    ) -> zbus::Result<()>;
+
+    /// Makes a file or directory of the host be at `destination`, which has to be there, in the mount
+    /// namespace of a unit that runs. It lasts as long as the unit's main process.
+    fn bind_mount_unit(
+        &self,
+        name: &str,
+        source: &str,
+        destination: &str,
+        read_only: bool,
+        mkdir: bool,
+    ) -> zbus::Result<()>;
+
+    /// Reads all units' files again; it answers when that is done.
+    fn reload(&self) -> zbus::Result<()>;
+
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
 
     fn list_units_by_patterns(
@@ -62,6 +84,14 @@ pub trait Manager {
 
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> zbus::Result<String>;
+
+    /// `TasksMax=` of a unit that says nothing about it.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn default_tasks_max(&self) -> zbus::Result<u64>;
+
+    /// `starting`, `running`, `degraded`, `stopping`, … (systemctl(1), is-system-running).
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn system_state(&self) -> zbus::Result<String>;
 
     #[zbus(signal)]
     fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String);

@@ -2,10 +2,21 @@
 
 use std::fmt::Write as _;
 
+use sha2::{Digest as _, Sha256};
+
 use super::setting::{Bind, Privilege, Section, Setting};
 use super::{Unit, escape};
 
 impl Unit {
+    /// SHA-256 of the text, in hexadecimal digits.
+    pub fn digest(&self) -> String {
+        let hash = Sha256::digest(self.text());
+        hash.iter().fold(String::new(), |mut out, byte| {
+            let _ = write!(out, "{byte:02x}");
+            out
+        })
+    }
+
     /// The unit as systemd.unit(5) writes it. Same unit, same bytes.
     pub fn text(&self) -> String {
         let mut out = String::new();

@@ -13,6 +13,8 @@ use super::setting::{Exec, Privilege, Section, Setting};
 
 /// Where everything of nkudo's is that dies with the boot.
 pub const RUNTIME_ROOT: &str = "/run/nkudo";
+/// Where systemd keeps the text of transient units (systemd.unit(5)).
+pub const TRANSIENT: &str = "/run/systemd/transient";
 
 /// The programs that a unit runs, by absolute path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,6 +26,7 @@ mod hello;
 mod host;
 mod interruption;
 mod life;
+mod live;
 mod machine;
 mod network;
 mod nix;
@@ -86,12 +87,13 @@ fn main() -> std::process::ExitCode {
             eprintln!("host: the cases that need a machine are ignored: {reason}");
         }
     }
-    let themes: [(Needs, &[Case]); 11] = [
+    let themes: [(Needs, &[Case]); 12] = [
         (Needs::Nothing, vmms::CASES),
         (Needs::Machine, machine::CASES),
         (Needs::Machine, hello::CASES),
         (Needs::Machine, switching::CASES),
         (Needs::Machine, life::CASES),
+        (Needs::Machine, live::CASES),
         (Needs::Machine, network::CASES),
         (Needs::Machine, sandbox::CASES),
         (Needs::Machine, boot::CASES),

@@ -72,7 +72,7 @@ fn a_changed_vm_restarts_alone_and_the_reason_is_said() {
     let plan = host.nkudo(&["diff"]).done();
     assert_eq!(
         plan.stdout,
-        "VM web: restart: it changed\n    memory.size: 64M → 128M\n"
+        "VM web: restart: it changed\n    memory.size: 64M → 128M\ndowntime: web\n"
     );
     host.nkudo(&["render"]).done();
     host.nkudo(&["switch"])

@@ -1,14 +1,19 @@
 //! The API: HTTP on a unix socket.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value, json};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use super::Chain;
+use super::devices;
+use super::options::{Disk, Sizes};
 
 /// What somebody asked for over the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +31,23 @@ pub(super) struct Api {
     socket: Option<PathBuf>,
 }
 
-/// The `state` of vm.info; nothing before there is a VM.
-type State = Arc<Mutex<Option<&'static str>>>;
+type State = Arc<Mutex<Machine>>;
+
+/// What vm.info tells.
+#[derive(Debug, Default)]
+pub(super) struct Machine {
+    /// Nothing before there is a VM.
+    state: Option<&'static str>,
+    sizes: Sizes,
+    /// By id; held open while they are there.
+    disks: BTreeMap<String, (Disk, File)>,
+}
 
 impl Api {
-    pub(super) fn serve(socket: Option<&Path>) -> Result<Self, Chain> {
+    pub(super) fn serve(socket: Option<&Path>, sizes: Sizes) -> Result<Self, Chain> {
         let (ask, asked) = mpsc::unbounded_channel();
         let state = State::default();
+        locked(&state).sizes = sizes;
         let mut api = Self {
             asked,
             state: Arc::clone(&state),
@@ -74,7 +89,14 @@ impl Api {
     }
 
     pub(super) fn state(&self, state: &'static str) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+        locked(&self.state).state = Some(state);
+    }
+
+    /// A disk that the VM has from its start.
+    pub(super) fn disk(&self, disk: Disk, file: File) {
+        locked(&self.state)
+            .disks
+            .insert(disk.id.clone(), (disk, file));
     }
 
     /// Waits until somebody asks for something.
@@ -94,16 +116,32 @@ impl Drop for Api {
     }
 }
 
-/// Answers the requests of one connection. None of them that matters here has a body.
+fn locked(state: &State) -> MutexGuard<'_, Machine> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The length of a request's body.
+fn length(head: &str) -> usize {
+    let mut lines = head.lines().map(str::to_ascii_lowercase);
+    lines
+        .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+/// Answers the requests of one connection.
 async fn exchange(mut stream: UnixStream, ask: mpsc::UnboundedSender<Asked>, state: State) {
     let mut request = Vec::new();
     let mut chunk = [0; 1024];
     loop {
         while let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") {
-            let head: Vec<u8> = request.drain(..end + 4).collect();
-            let head = String::from_utf8_lossy(&head).into_owned();
+            let head = String::from_utf8_lossy(&request[..end + 4]).into_owned();
+            let whole = end + 4 + length(&head);
+            if request.len() < whole {
+                break;
+            }
+            let body: Vec<u8> = request.drain(..whole).skip(end + 4).collect();
             let line = head.lines().next().unwrap_or("");
-            let (answer, asked) = answer(line, &state);
+            let (answer, asked) = answer(line, &body, &state);
             if let Some(asked) = asked {
                 let _ = ask.send(asked);
             }
@@ -118,8 +156,8 @@ async fn exchange(mut stream: UnixStream, ask: mpsc::UnboundedSender<Asked>, sta
     }
 }
 
-fn answer(line: &str, state: &State) -> (String, Option<Asked>) {
-    let state = *state.lock().unwrap_or_else(PoisonError::into_inner);
+fn answer(line: &str, body: &[u8], machine: &State) -> (String, Option<Asked>) {
+    let state = locked(machine).state;
     let none = ("204", String::new());
     let running = |asked: Asked, what: &str| {
         if state == Some("Running") {
@@ -137,16 +175,16 @@ fn answer(line: &str, state: &State) -> (String, Option<Asked>) {
             (("200", body), None)
         }
         "GET /api/v1/vm.info" => match state {
-            Some(state) => {
-                let body = format!(r#"{{"config":{{}},"state":"{state}","memory_actual_size":0}}"#);
-                (("200", body), None)
-            }
+            Some(_) => (("200", locked(machine).info()), None),
             None => (("404", r#"["VM is not created"]"#.to_owned()), None),
         },
         "GET /api/v1/vm.counters" => (("200", "{}".to_owned()), None),
         "PUT /api/v1/vm.power-button" => {
             running(Asked::PowerButton, "Error triggering power button")
         }
+        "PUT /api/v1/vm.resize" => (locked(machine).resize(body), None),
+        "PUT /api/v1/vm.add-disk" => (locked(machine).add_disk(body), None),
+        "PUT /api/v1/vm.remove-device" => (locked(machine).remove_device(body), None),
         "PUT /api/v1/vm.shutdown" => running(Asked::VmShutdown, "The VM could not shutdown"),
         "PUT /api/v1/vmm.shutdown" => (("200", String::new()), Some(Asked::VmmShutdown)),
         _ => (("404", r#"["Not Found"]"#.to_owned()), None),
@@ -162,4 +200,108 @@ fn answer(line: &str, state: &State) -> (String, Option<Asked>) {
         "HTTP/1.1 {status} \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\n{length}\r\n{body}"
     );
     (answer, asked)
+}
+
+type Answer = (&'static str, String);
+
+/// A refusal, as the chain of errors that cloud-hypervisor answers with.
+fn refusal(what: &str, why: &str) -> Answer {
+    ("500", json!(["Error from API", what, why]).to_string())
+}
+
+impl Machine {
+    fn info(&self) -> String {
+        let Sizes {
+            vcpus,
+            memory,
+            hotplug,
+            hotplugged,
+            max_vcpus,
+        } = self.sizes;
+        let disks: Vec<Value> = self
+            .disks
+            .values()
+            .map(|(disk, _)| json!({ "id": disk.id, "path": disk.path, "serial": disk.serial }))
+            .collect();
+        let tree: BTreeMap<&String, Value> = self
+            .disks
+            .keys()
+            .map(|id| (id, json!({ "id": id })))
+            .collect();
+        json!({
+            "config": {
+                "cpus": { "boot_vcpus": vcpus, "max_vcpus": max_vcpus },
+                "memory": { "size": memory, "hotplug_size": hotplug, "hotplugged_size": hotplugged },
+                "disks": disks,
+            },
+            "state": self.state,
+            "memory_actual_size": memory + hotplugged,
+            "device_tree": tree,
+        })
+        .to_string()
+    }
+
+    fn resize(&mut self, body: &[u8]) -> Answer {
+        let what = "The VM could not be resized";
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let sizes = &mut self.sizes;
+        if let Some(vcpus) = body["desired_vcpus"].as_u64() {
+            if vcpus == 0 || vcpus > sizes.max_vcpus.into() {
+                return refusal(what, "Desired vCPU count exceeds maximum");
+            }
+            sizes.vcpus = u8::try_from(vcpus).unwrap_or(u8::MAX);
+        }
+        if let Some(memory) = body["desired_ram"].as_u64() {
+            let more = memory.checked_sub(sizes.memory);
+            match more {
+                Some(more) if more == sizes.hotplugged => {
+                    return refusal(what, "new size and requested_size are identical");
+                }
+                Some(more) if more > sizes.hotplug || !more.is_multiple_of(2 << 20) => {
+                    return refusal(what, &format!("new size {more:#x} does not fit"));
+                }
+                Some(more) => sizes.hotplugged = more,
+                None => return refusal(what, "Invalid resize below boot size"),
+            }
+        }
+        ("204", String::new())
+    }
+
+    fn add_disk(&mut self, body: &[u8]) -> Answer {
+        let what = "The disk could not be added to the VM";
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+        let disk = Disk {
+            id: text("id"),
+            serial: text("serial"),
+            path: text("path").into(),
+            write: body["readonly"] != true,
+            qcow2: body["image_type"] == "Qcow2",
+        };
+        if self.disks.contains_key(&disk.id) {
+            let why = format!("Invalid identifier as it is not unique: {}", disk.id);
+            return refusal(what, &why);
+        }
+        match devices::disk(&disk) {
+            Ok(file) => {
+                let answer = json!({ "id": disk.id, "bdf": "0000:00:04.0" }).to_string();
+                self.disks.insert(disk.id.clone(), (disk, file));
+                ("200", answer)
+            }
+            Err(chain) => refusal(what, &format!("{chain:?}")),
+        }
+    }
+
+    /// Its guest lets go of everything at once.
+    fn remove_device(&mut self, body: &[u8]) -> Answer {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let id = body["id"].as_str().unwrap_or_default();
+        match self.disks.remove(id) {
+            Some(_) => ("204", String::new()),
+            None => refusal(
+                "The device could not be removed from the VM",
+                &format!("Failed to find device corresponding to the given identifier: {id}"),
+            ),
+        }
+    }
 }

@@ -29,9 +29,6 @@ pub(super) fn open(options: &Options) -> Result<Devices, Chain> {
             Chain::boot(["Cannot open initramfs file".to_owned(), err.to_string()])
         })?);
     }
-    for one in &options.disks {
-        files.push(disk(one)?);
-    }
     for fd in &options.taps {
         is_a_tap(*fd)?;
     }
@@ -64,7 +61,7 @@ fn device<const N: usize>(links: [String; N]) -> Chain {
     Chain::boot(std::iter::once("Error from device manager".to_owned()).chain(links))
 }
 
-fn disk(disk: &Disk) -> Result<File, Chain> {
+pub(super) fn disk(disk: &Disk) -> Result<File, Chain> {
     let path = disk.path.display();
     let cannot = |err: io::Error| {
         device([

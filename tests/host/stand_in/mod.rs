@@ -98,8 +98,11 @@ async fn run(options: &Options, mut log: Option<&mut File>) -> Result<(), Chain>
     let lost = |err: io::Error| Chain::of([err.to_string()]);
     let mut terminate = signal(SignalKind::terminate()).map_err(lost)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(lost)?;
-    let mut api = Api::serve(options.api_socket.as_deref())?;
+    let mut api = Api::serve(options.api_socket.as_deref(), options.sizes)?;
     let image = devices::kernel(options)?;
+    for disk in &options.disks {
+        api.disk(disk.clone(), devices::disk(disk)?);
+    }
     let _devices = devices::open(options)?;
     let mut cpu = Cpu::boot(&image)?;
     api.state("Running");

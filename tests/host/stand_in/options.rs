@@ -16,17 +16,32 @@ pub(super) struct Options {
     /// The kernel or the firmware.
     pub(super) payload: PathBuf,
     pub(super) initramfs: Option<PathBuf>,
+    pub(super) sizes: Sizes,
     pub(super) disks: Vec<Disk>,
     /// The TAPs, as file descriptors.
     pub(super) taps: Vec<i32>,
     pub(super) vsock: Option<PathBuf>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Disk {
+    pub(super) id: String,
+    pub(super) serial: String,
     pub(super) path: PathBuf,
     pub(super) write: bool,
     pub(super) qcow2: bool,
+}
+
+/// The vCPUs, and the memory in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sizes {
+    pub(super) vcpus: u8,
+    pub(super) max_vcpus: u8,
+    pub(super) memory: u64,
+    /// What can be plugged in.
+    pub(super) hotplug: u64,
+    /// What is.
+    pub(super) hotplugged: u64,
 }
 
 /// Why there is nothing to run.
@@ -86,6 +101,11 @@ impl Options {
         let path = |name: &str| one(name).map(PathBuf::from);
         let all = |name: &str| matches.get_many::<String>(name).into_iter().flatten();
 
+        let mut sizes = Sizes {
+            vcpus: 1,
+            max_vcpus: 1,
+            ..Sizes::default()
+        };
         if let Some(text) = one("cpus") {
             let cpus = Keys::parse("cpus", text, &["boot", "max"])?;
             let boot: u8 = cpus.convert("boot")?.unwrap_or(1);
@@ -93,6 +113,7 @@ impl Options {
             if max < boot {
                 return invalid(format!("Max CPUs ({max}) lower than boot CPUs ({boot})"));
             }
+            (sizes.vcpus, sizes.max_vcpus) = (boot, max);
         }
         if let Some(text) = one("memory") {
             let known = [
@@ -105,8 +126,14 @@ impl Options {
                 "mergeable",
             ];
             let memory = Keys::parse("memory", text, &known)?;
-            memory.size("size")?;
-            memory.size("hotplug_size")?;
+            sizes.memory = memory.size("size")?;
+            sizes.hotplug = memory.size("hotplug_size")?;
+            if !sizes.hotplug.is_multiple_of(128 << 20) {
+                return Err(vec![
+                    "Error booting VM".to_owned(),
+                    "Virtio-mem size is not aligned with 134217728".to_owned(),
+                ]);
+            }
             memory.size("hugepage_size")?;
             for name in ["hugepages", "shared", "mergeable"] {
                 memory.toggle(name)?;
@@ -139,6 +166,7 @@ impl Options {
                 .or_else(|| path("firmware"))
                 .unwrap_or_default(),
             initramfs: path("initramfs"),
+            sizes,
             disks: all("disk")
                 .map(|text| disk(text))
                 .collect::<Result<_, _>>()?,
@@ -185,6 +213,8 @@ fn disk(text: &str) -> Result<Disk, Vec<String>> {
         Some(other) => return Err(keys.inconvertible("image_type", other)),
     };
     Ok(Disk {
+        id: keys.get("id").unwrap_or_default().to_owned(),
+        serial: keys.get("serial").unwrap_or_default().to_owned(),
         path: keys.get("path").unwrap_or_default().into(),
         write: !keys.toggle("readonly")?,
         qcow2,
@@ -271,13 +301,20 @@ impl Keys {
             .transpose()
     }
 
-    fn size(&self, key: &str) -> Result<(), Vec<String>> {
+    /// In bytes; 0 where there is none.
+    fn size(&self, key: &str) -> Result<u64, Vec<String>> {
         let Some(value) = self.get(key) else {
-            return Ok(());
+            return Ok(0);
         };
         let number = value.strip_suffix(['K', 'M', 'G']).unwrap_or(value);
+        let shift = match value.chars().last() {
+            Some('K') => 10,
+            Some('M') => 20,
+            Some('G') => 30,
+            _ => 0,
+        };
         match number.parse::<u64>() {
-            Ok(_) => Ok(()),
+            Ok(number) => Ok(number << shift),
             Err(_) => Err(self.inconvertible(key, value)),
         }
     }

@@ -1,0 +1,93 @@
+//! What is asked for: what is to become of the host, or of one VM.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+
+use crate::host::VmId;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    Switch(Switch),
+    /// One VM, and what it needs; whether it is held or not started by a switch does not matter.
+    Start(VmId),
+    Stop(VmId),
+    Restart(VmId),
+}
+
+/// Everything is to be as the generation says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Switch {
+    /// Only these VMs, and what they need; `None` is all of the host.
+    pub only: Option<BTreeSet<VmId>>,
+    pub pending: Pending,
+    /// How many VMs restart at the same time, one such group after the other; `None` stops all of
+    /// them before the first starts.
+    pub restart_limit: Option<NonZeroUsize>,
+    pub on_failure: OnFailure,
+    /// How many VMs start, or stop, at the same time.
+    pub at_once: NonZeroUsize,
+}
+
+/// What becomes of changes that wait for a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pending {
+    Leave,
+    /// The VMs that they wait for are restarted now.
+    CarryOut,
+}
+
+/// What becomes of the rest when a VM fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    GoOn,
+    /// No further VM is stopped, changed or started.
+    Stop,
+}
+
+/// Enough to hide the waiting, and far from the bus's limits (128 calls of one client).
+const AT_ONCE: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+
+impl Default for Switch {
+    fn default() -> Self {
+        Self {
+            only: None,
+            pending: Pending::Leave,
+            restart_limit: None,
+            on_failure: OnFailure::GoOn,
+            at_once: AT_ONCE,
+        }
+    }
+}
+
+impl Request {
+    /// A switch of all of the host, as it is without options.
+    pub fn switch() -> Self {
+        Self::Switch(Switch::default())
+    }
+
+    pub(super) fn at_once(&self) -> NonZeroUsize {
+        match self {
+            Self::Switch(switch) => switch.at_once,
+            _ => AT_ONCE,
+        }
+    }
+
+    pub(super) fn on_failure(&self) -> OnFailure {
+        match self {
+            Self::Switch(switch) => switch.on_failure,
+            _ => OnFailure::GoOn,
+        }
+    }
+
+    pub(super) fn restart_limit(&self) -> Option<NonZeroUsize> {
+        match self {
+            Self::Switch(switch) => switch.restart_limit,
+            _ => None,
+        }
+    }
+
+    /// Whether it is about all that there is on the host, so that what nobody needs any more goes.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self, Self::Switch(Switch { only: None, .. }))
+    }
+}

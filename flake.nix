@@ -23,6 +23,11 @@
 
       checks = forAllSystems (pkgs: import ./tests/nixos/checks.nix { inherit pkgs self; });
 
+      # No check: it needs a builder with nested KVM, which Nix cannot ask for.
+      legacyPackages = forAllSystems (pkgs: {
+        nixosTests.real-guest = pkgs.testers.runNixOSTest ./tests/nixos/real-guest.nix;
+      });
+
       devShells = forAllSystems (pkgs: {
         default = pkgs.mkShell {
           packages = with pkgs; [

@@ -98,10 +98,12 @@ in
         __structuredAttrs = true;
         unsafeDiscardReferences.out = true;
       } ''
-      # In the order of their names, without times and owners: the same closure is the same image.
-      sort "$closure/store-paths" | tar --create --absolute-names --verbatim-files-from --files-from=- \
+      # In the order of their names, without times and owners: the same closure is the same image. The store's
+      # own directory gives the root of the image its mode, which everybody could write to otherwise.
+      sort "$closure/store-paths" | tar --create --absolute-names --verbatim-files-from \
         --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner --hard-dereference \
-        --transform='flags=rSh;s|^/nix/store/||' \
+        --transform='flags=rSh;s|^/nix/store/*|./|' \
+        --no-recursion /nix/store --recursion --files-from=- \
         | mkfs.erofs --quiet -zlz4 -T 1 --all-root -L nix-store -U 6e6b7564-6f00-4000-8000-6e69782d7374 --tar=f "$out"
     '';
   };

@@ -11,7 +11,9 @@
 #![expect(clippy::print_stderr, reason = "the run says what it cannot try")]
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -85,6 +87,16 @@ fn main() -> std::process::ExitCode {
         missing.library(),
         Box::new(a_change_of_a_guest_is_one_of_nkudos_file_alone),
     );
+    add(
+        "the_vm_tests_ask_for_what_can_be".to_owned(),
+        missing.library(),
+        Box::new(the_vm_tests_ask_for_what_can_be),
+    );
+    add(
+        "the_vm_tests_scripts_are_python".to_owned(),
+        missing.library().or(missing.python()),
+        Box::new(the_vm_tests_scripts_are_python),
+    );
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -128,6 +140,7 @@ struct Missing {
     nix: Option<String>,
     library: Option<String>,
     linters: Vec<(&'static str, String)>,
+    python: Option<String>,
 }
 
 impl Missing {
@@ -144,10 +157,13 @@ impl Missing {
             .filter(|linter| !answers(linter.name, linter.probe))
             .map(|linter| (linter.name, format!("there is no {} in PATH", linter.name)))
             .collect();
+        let python =
+            (!answers("python3", &["--version"])).then(|| "there is no python3 in PATH".to_owned());
         Self {
             nix,
             library,
             linters,
+            python,
         }
     }
 
@@ -164,12 +180,19 @@ impl Missing {
         found.map(|(_, why)| why.as_str())
     }
 
+    fn python(&self) -> Option<&str> {
+        self.python.as_deref()
+    }
+
     fn say(&self) {
         if let Some(why) = self.nix() {
             eprintln!("nixos: no file of Nix's is parsed: {why}");
         }
         if let Some(why) = self.library() {
             eprintln!("nixos: the module is not evaluated: {why}");
+        }
+        if let Some(why) = self.python() {
+            eprintln!("nixos: the VM tests' scripts are not looked at: {why}");
         }
         for (_, why) in &self.linters {
             eprintln!("nixos: one linter is left out: {why}");
@@ -254,7 +277,7 @@ fn nix_files() -> Vec<PathBuf> {
 }
 
 /// nix-instantiate, without a store: nothing is built here, and nobody need be able to write one.
-fn nix_instantiate(arguments: &[&std::ffi::OsStr]) -> Output {
+fn nix_instantiate(arguments: &[&OsStr]) -> Output {
     let mut command = Command::new("nix-instantiate");
     command
         .args(["--store", "dummy://", "--readonly-mode"])
@@ -281,19 +304,32 @@ fn lints(linter: Linter) {
 }
 
 fn evaluate(configuration: &Path) -> Value {
-    let output = nix_instantiate(&[
-        "--eval".as_ref(),
-        "--strict".as_ref(),
-        "--json".as_ref(),
-        "--show-trace".as_ref(),
-        root().join("tests/nixos-module/evaluate.nix").as_ref(),
-        "--arg".as_ref(),
-        "nixpkgsLib".as_ref(),
-        library().unwrap().canonicalize().unwrap().as_ref(),
-        "--arg".as_ref(),
-        "configuration".as_ref(),
-        configuration.as_ref(),
+    evaluate_file(
+        "evaluate.nix",
+        &[
+            "--arg".as_ref(),
+            "configuration".as_ref(),
+            configuration.as_ref(),
+        ],
+    )
+}
+
+/// A function of nixpkgs' library, in tests/nixos-module.
+fn evaluate_file(name: &str, more: &[&OsStr]) -> Value {
+    let file = root().join("tests/nixos-module").join(name);
+    let library = library().unwrap().canonicalize().unwrap();
+    let mut arguments: Vec<&OsStr> = ["--eval", "--strict", "--json", "--show-trace"]
+        .iter()
+        .map(OsStr::new)
+        .collect();
+    arguments.extend([
+        file.as_ref(),
+        OsStr::new("--arg"),
+        OsStr::new("nixpkgsLib"),
+        library.as_ref(),
     ]);
+    arguments.extend(more);
+    let output = nix_instantiate(&arguments);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     serde_json::from_slice(&output.stdout).unwrap()
@@ -342,11 +378,49 @@ fn is_as_recorded(case: &Path) {
 }
 
 fn is_good(case: &Path) {
+    let toml = fs::read_to_string(case.join("nkudo.toml"));
+    nkudo_finds_good(&toml.unwrap_or_else(|err| panic!("{}: {err}", case.display())));
+}
+
+fn nkudo_finds_good(toml: &str) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nkudo"));
-    command.arg("check").arg(case.join("nkudo.toml"));
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    command.args(["check", "-"]);
+    let (success, said) = fed(&mut command, toml);
+    assert!(success, "{said}");
+}
+
+/// Runs a program with this on its standard input.
+fn fed(command: &mut Command, input: &str) -> (bool, String) {
+    command.stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), said)
+}
+
+fn the_vm_tests_ask_for_what_can_be() {
+    let tests = evaluate_file("vm-tests.nix", &[]);
+    for (name, test) in tests.as_object().unwrap() {
+        let specialisations = test["specialisations"].as_object().unwrap();
+        assert!(!specialisations.is_empty(), "{name}");
+        for asked in specialisations.values().chain([&test["machine"]]) {
+            assert_eq!(messages(asked), "", "{name}");
+            nkudo_finds_good(&toml::to_string_pretty(&asked["settings"]).unwrap());
+        }
+    }
+}
+
+fn the_vm_tests_scripts_are_python() {
+    let tests = evaluate_file("vm-tests.nix", &[]);
+    for (name, test) in tests.as_object().unwrap() {
+        let mut python = Command::new("python3");
+        python.args(["-c", "import ast, sys; ast.parse(sys.stdin.read())"]);
+        let (success, said) = fed(&mut python, test["testScript"].as_str().unwrap());
+        assert!(success, "{name}: {said}");
+    }
 }
 
 fn is_refused(case: &Path) {

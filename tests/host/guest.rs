@@ -2,6 +2,8 @@
 //!
 //! They boot by PVH in milliseconds, also where an ordinary Linux guest makes no progress.
 
+use std::io::Write as _;
+
 /// Where the guest is loaded; its file is one segment, headers included.
 const BASE: u32 = 0x0010_0000;
 /// Where the code begins in the file.
@@ -17,6 +19,21 @@ const GATE: usize = 0xf08;
 const SIZE: usize = 0x1000;
 const EHDR: u16 = 64;
 const PHDR: u16 = 56;
+
+/// The name under which the test binary prints a guest: for the tests in tests/nixos, which run on the stand-in.
+pub(crate) const NAME: &str = "test-guest";
+
+/// Prints a guest that powers off when it is asked.
+pub(crate) fn print() -> std::process::ExitCode {
+    let guest = Guest {
+        line: "hello",
+        then: Then::PowerOffWhenAsked,
+    };
+    match std::io::stdout().write_all(&guest.elf()) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(_) => std::process::ExitCode::FAILURE,
+    }
+}
 
 /// What a guest does after its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,13 +10,16 @@ let
       let hash = builtins.hashString "sha256" (builtins.toJSON [ name attributes ]); in
       "/nix/store/${lib.substring 0 32 hash}-${name}";
     meta.mainProgram = name;
+    overrideAttrs = more: package name (attributes // more);
   };
 
   named = lib.genAttrs [
     "cloud-hypervisor"
     "coreutils"
+    "curl"
     "erofs-utils"
     "gnutar"
+    "nix"
   ]
     (name: package name { });
 in
@@ -35,9 +38,11 @@ named // {
 
   callPackage = _path: _arguments: package "nkudo" { };
   formats.toml = {}: {
-    type = lib.types.toml;
+    type = lib.types.toml or (lib.types.attrsOf lib.types.anything);
     generate = package;
   };
   closureInfo = { rootPaths }: package "closure-info" rootPaths;
+  writeText = package;
+  writeTextDir = package;
   runCommand = name: attributes: script: package name (attributes // { inherit script; });
 }

@@ -7,6 +7,8 @@ let
 
   nkudo = pkgs.callPackage ../../nixos-module/package.nix { };
 
+  programs = import ./programs.nix { inherit pkgs self nkudo; };
+
   # Cargo on the whole checkout, with the package's vendored crates.
   cargo = name: packages: script: nkudo.overrideAttrs (previous: {
     pname = "nkudo-${name}";
@@ -37,4 +39,9 @@ in
     export NIX_STATE_DIR="$TMPDIR/nix" NIX_LOG_DIR="$TMPDIR/nix"
     cargo test --locked --offline --no-fail-fast
   '';
+} // lib.mapAttrs (_: pkgs.testers.runNixOSTest) {
+  switching-networkd = import ./switching.nix { inherit programs; networkd = true; };
+  switching-scripted = import ./switching.nix { inherit programs; networkd = false; };
+  failure = import ./failure.nix { inherit programs; };
+  garbage = import ./garbage.nix { inherit programs; };
 }

@@ -43,10 +43,17 @@ let
       networking = {
         hostName = text;
         useNetworkd = mkOption { type = types.bool; default = false; };
+        firewall.allowedTCPPorts = list types.port;
       };
       nix.enable = flag;
       nixpkgs.pkgs = mkOption { type = types.unspecified; };
-      services.nginx.enable = mkOption { type = types.bool; default = false; };
+      services.nginx = {
+        enable = mkOption { type = types.bool; default = false; };
+        virtualHosts = mkOption {
+          type = types.attrsOf (types.submodule { options.root = mkOption { type = types.path; }; });
+          default = { };
+        };
+      };
       system = {
         boot.loader = {
           kernelFile = mkOption { type = types.str; default = "bzImage"; };
@@ -54,6 +61,16 @@ let
         };
         build = mkOption { type = types.lazyAttrsOf types.unspecified; };
         stateVersion = text;
+      };
+      systemd.services = mkOption {
+        type = types.attrsOf (types.submodule {
+          options = {
+            wantedBy = list types.str;
+            script = text;
+            serviceConfig = mkOption { type = types.attrsOf types.str; default = { }; };
+          };
+        });
+        default = { };
       };
       systemd.network.networks = mkOption {
         type = types.attrsOf (types.submodule {

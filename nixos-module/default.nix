@@ -51,7 +51,7 @@ let
 
   bridges = links.bridges known;
 
-  withServer = lib.filterAttrs (_: network: network ? dhcp) (known.network or { });
+  withServer = lib.filterAttrs (_: network: network.dhcp or false != false) (known.network or { });
 
   guests = import ./guests.nix {
     inherit lib pkgs;

@@ -97,6 +97,16 @@ fn main() -> std::process::ExitCode {
         missing.library().or(missing.python()),
         Box::new(the_vm_tests_scripts_are_python),
     );
+    add(
+        "the_examples_of_the_docs_are_good".to_owned(),
+        missing.library(),
+        Box::new(the_examples_of_the_docs_are_good),
+    );
+    add(
+        "the_example_is_good".to_owned(),
+        missing.library(),
+        Box::new(|| evaluates_well(&root().join("examples/nixos/configuration.nix"))),
+    );
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -399,6 +409,33 @@ fn fed(command: &mut Command, input: &str) -> (bool, String) {
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.success(), said)
+}
+
+/// Everything in docs/nixos.md between lines of three backticks, as far as it is nkudo's.
+fn the_examples_of_the_docs_are_good() {
+    let text = fs::read_to_string(root().join("docs/nixos.md")).unwrap();
+    let blocks = text.split("```nix\n").skip(1);
+    let blocks = blocks.map(|block| block.split("```").next().unwrap());
+    let mut count = 0;
+    for block in blocks.filter(|block| block.contains("virtualisation.nkudo")) {
+        let file = tempfile::Builder::new().suffix(".nix").tempfile().unwrap();
+        fs::write(&file, block).unwrap();
+        evaluates_well(file.path());
+        count += 1;
+    }
+    assert!(count > 2);
+}
+
+fn evaluates_well(module: &Path) {
+    let file = tempfile::Builder::new().suffix(".nix").tempfile().unwrap();
+    let imports = format!(
+        "{{ imports = [ {} ]; virtualisation.nkudo.enable = true; }}",
+        module.display()
+    );
+    fs::write(&file, imports).unwrap();
+    let evaluated = evaluate(file.path());
+    assert_eq!(messages(&evaluated), "");
+    nkudo_finds_good(&toml::to_string_pretty(&evaluated["settings"]).unwrap());
 }
 
 fn the_vm_tests_ask_for_what_can_be() {

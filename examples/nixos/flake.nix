@@ -2,15 +2,16 @@
 {
   inputs = {
     nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
-    nkudo.url = "github:nkudo/nkudo";
+    # Where nkudo is: a checkout, or the URL of a repository.
+    nkudo.url = "git+file:///srv/nkudo";
     nkudo.inputs.nixpkgs.follows = "nixpkgs";
   };
 
   outputs = { nixpkgs, nkudo, ... }: {
     nixosConfigurations.host = nixpkgs.lib.nixosSystem {
-      system = "x86_64-linux";
       modules = [
         nkudo.nixosModules.default
+        ./hardware-configuration.nix
         ./configuration.nix
       ];
     };

@@ -12,6 +12,7 @@ use super::machine::Networkd;
 cases![
     the_garbage_collector_leaves_what_generations_and_vms_need,
     without_nix_no_roots_are_made,
+    an_empty_configuration_on_standard_input_leaves_nothing,
 ];
 
 const FIRST: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-linux-1";
@@ -78,6 +79,20 @@ fn without_nix_no_roots_are_made() {
     for path in ["/nix", "/var/lib/nkudo/gcroots", "/run/nkudo/gcroots"] {
         assert!(!host.exists(path), "{path}");
     }
+}
+
+/// What nkudo-leave.service of the NixOS module does: its configuration is gone, and the hypervisor on PATH.
+fn an_empty_configuration_on_standard_input_leaves_nothing() {
+    let host = Host::boot(Networkd::Off);
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.switch_to(&[LAN, &vm("web", "")].concat()).done();
+    host.machine.ok(&["rm", "/etc/nkudo/nkudo.toml"]);
+    let script = "set -e
+        state_dir=$(cat /run/nkudo/state-dir)
+        nkudo --state-dir \"$state_dir\" render --message 'nkudo left the system' - </dev/null
+        nkudo --state-dir \"$state_dir\" switch";
+    host.machine.ok(&["sh", "-c", script]);
+    host.has_nothing();
 }
 
 const NONE: [&str; 0] = [];

@@ -47,6 +47,7 @@ in
     };
     environment.systemPackages = list types.package;
     networking = {
+      hostName = mkOption { type = types.str; default = ""; };
       dhcpcd.denyInterfaces = list types.str;
       networkmanager.unmanaged = list types.str;
       firewall = {

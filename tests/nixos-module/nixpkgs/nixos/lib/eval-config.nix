@@ -47,6 +47,10 @@ let
       };
       nix.enable = flag;
       nixpkgs.pkgs = mkOption { type = types.unspecified; };
+      services.postgresql = {
+        enable = mkOption { type = types.bool; default = false; };
+        dataDir = mkOption { type = types.path; default = "/var/lib/postgresql/17"; };
+      };
       services.nginx = {
         enable = mkOption { type = types.bool; default = false; };
         virtualHosts = mkOption {

@@ -59,6 +59,11 @@ impl TryFrom<u32> for FormatVersion {
     }
 }
 
+/// Where a VM's sockets are while it runs.
+pub fn runtime_directory(id: &VmId) -> Utf8PathBuf {
+    format!("{RUNTIME_ROOT}/vms/{id}").into()
+}
+
 impl Booted {
     /// The specification of a VM that starts now.
     pub fn new(id: &VmId, vm: &Vm, generation: u64, digest: &str, programs: &Programs) -> Self {

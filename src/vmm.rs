@@ -167,6 +167,12 @@ impl Vmm {
         self.put("vm.remove-device", &json!({ "id": id })).await
     }
 
+    /// Makes a disk so many bytes large, its file as well, and tells the guest.
+    pub async fn resize_disk(&self, id: &str, size: u64) -> Result<(), VmmError> {
+        self.put("vm.resize-disk", &json!({ "id": id, "desired_size": size }))
+            .await
+    }
+
     async fn put(&self, request: &'static str, body: &Value) -> Result<(), VmmError> {
         let body = body.to_string().into_bytes();
         self.call(Method::PUT, request, Some(body))

@@ -20,15 +20,19 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use nkudo::booted::Booted;
+use nkudo::booted::{Booted, FormatVersion};
 use nkudo::config::{self, Source};
+use nkudo::disk::{DiskRecord, ImageSeen};
 use nkudo::generation::{Manifest, Origin, Rendering};
-use nkudo::host::{Autostart, Network, Size, Vm, VmId};
+use nkudo::host::{
+    AbsolutePath, Autostart, DiskAccess, DiskFormat, DiskName, Image, ImageFile, Network, Size, Vm,
+    VmId,
+};
 use nkudo::hypervisor::Version;
 use nkudo::network::{self, Backend};
 use nkudo::observe::{
-    Admin, Hypervisor, Link, LinkKind, Networkd, Observed, Remains, Specification, SystemdVersion,
-    Unit, UnitFacts, UnitOrigin, UnitState,
+    Admin, Holder, Hypervisor, Link, LinkKind, MadeDisk, Networkd, Observed, Remains,
+    Specification, Storage, SystemdVersion, Unit, UnitFacts, UnitOrigin, UnitState,
 };
 use nkudo::plan::{Pending, PlanDocument, Request, Switch, obstacles_document, plan};
 use nkudo::unit::{Programs, limit_values, read_limits};
@@ -60,6 +64,24 @@ struct Differs {
     missing_files: Vec<String>,
     /// VMs whose booted specification is missing.
     lost: BTreeSet<VmId>,
+    /// Disks, by VM and name.
+    disk: BTreeMap<VmId, BTreeMap<DiskName, DiskDiffers>>,
+    /// Names in the image store, besides those that `before` needs.
+    images: BTreeSet<String>,
+    /// Paths that a process has locked, and which: `qemu-system-x86`, or `VM web`.
+    locked: BTreeMap<AbsolutePath, String>,
+    /// Programs that there are not.
+    missing_programs: BTreeSet<String>,
+}
+
+/// A disk that is not there as `before` declares it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct DiskDiffers {
+    #[serde(default)]
+    is: Option<Presence>,
+    size: Option<Size>,
+    format: Option<DiskFormat>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -167,6 +189,7 @@ fn planned(case: &Path) -> (String, String) {
     if let Hypervisor::Found(version) = observed.hypervisor {
         after.programs.hypervisor_version = version;
     }
+    nkudo::disk::as_made(&mut after.host, &observed.storage);
     let request = match differs.request.as_deref().map(|text| text.split_once(' ')) {
         None => Request::Switch(Switch {
             only: differs.only.clone(),
@@ -272,6 +295,7 @@ fn observed(before: &Manifest, differs: &Differs) -> Observed {
         networkd_files: network::files(&before.host.networks, backend),
         remains: BTreeMap::new(),
         held: differs.held.clone(),
+        storage: storage(before, differs),
     };
     for (id, vm) in &before.host.vms {
         if vm.autostart == Autostart::No {
@@ -319,6 +343,79 @@ fn booted(before: &Manifest, id: &VmId, vm: &Vm, differs: &Differs) -> Booted {
         "another".clone_into(&mut booted.unit);
     }
     booted
+}
+
+/// The disks and images that `before` needs, but for what differs.
+fn storage(before: &Manifest, differs: &Differs) -> Storage {
+    let mut storage = Storage::default();
+    let host = &before.host;
+    for (id, vm) in &host.vms {
+        for disk in vm.disks.iter().filter(|disk| disk.origin.is_made()) {
+            let image = disk.origin.image().map(|name| &host.images[name]);
+            let seen = image.map(|image| ImageSeen {
+                identity: image.disk.identity(),
+                path: image.disk.path(&host.state_dir),
+                format: image.format,
+                length: 2 << 30,
+                modified: 0,
+                kernel: None,
+                initrd: None,
+            });
+            let made = MadeDisk {
+                format: disk.format,
+                size: disk.origin.size().or(Some(Size::from_mib(2048))),
+                allocated: Size::from_mib(1),
+                record: Some(DiskRecord {
+                    version: FormatVersion,
+                    origin: disk.origin.clone(),
+                    image: seen,
+                }),
+            };
+            let disks = storage.disks.entry(id.clone()).or_default();
+            disks.insert(disk.name.clone(), made);
+        }
+    }
+    for file in host.images.values().flat_map(Image::files) {
+        if let ImageFile::Stored(file) = file {
+            storage.images.insert(file.name());
+        }
+    }
+    storage.images.extend(differs.images.iter().cloned());
+    for (id, disks) in &differs.disk {
+        for (name, change) in disks {
+            let disks = storage.disks.entry(id.clone()).or_default();
+            if change.is == Some(Presence::Absent) {
+                disks.remove(name);
+                continue;
+            }
+            let made = disks.entry(name.clone()).or_insert(MadeDisk {
+                format: DiskFormat::Raw,
+                size: None,
+                allocated: Size::from_mib(1),
+                record: None,
+            });
+            made.size = change.size.or(made.size);
+            made.format = change.format.unwrap_or(made.format);
+        }
+    }
+    for (path, who) in &differs.locked {
+        let vm = who.strip_prefix("VM ").map(|id| id.parse().unwrap());
+        let holder = Holder {
+            pid: 4321,
+            command: vm
+                .as_ref()
+                .map_or(who.as_str(), |_| "cloud-hyperviso")
+                .to_owned(),
+            vm,
+            access: DiskAccess::ReadWrite,
+        };
+        storage.held.insert(path.clone(), holder);
+    }
+    storage.missing = nkudo::disk::PROGRAMS
+        .into_iter()
+        .filter(|program| differs.missing_programs.contains(*program))
+        .collect();
+    storage
 }
 
 /// The bridges, and the TAPs in them.

@@ -1,7 +1,7 @@
 //! Carries out a plan, and decides nothing.
 //!
-//! The order: bridges first, since they disturb nobody and VMs need them; then what stops; then
-//! TAPs that move; then what starts; then what changes while it runs; then what nobody needs any more. A VM that fails does not hold
+//! The order: images and disks first, which take longest and disturb nobody, then bridges; then what stops;
+//! disks that grow; TAPs that move; then what starts; then what changes while it runs; then what nobody needs any more. A VM that fails does not hold
 //! up the others. Every effect is an "ensure": after a run that was killed, the next one finds
 //! what is missing and does it.
 
@@ -9,6 +9,7 @@ mod live;
 mod network;
 mod outcome;
 mod run_files;
+mod storage;
 mod vm;
 
 use futures_util::{StreamExt as _, stream};
@@ -40,6 +41,8 @@ impl Apply<'_> {
             outcome.host.push(err);
             return outcome;
         }
+        // Before anything stops: a VM whose new disk cannot be made runs on as it was.
+        self.prepare_storage(plan, &mut outcome.vms).await;
         if let Err(err) = self.networks(plan).await {
             // Nothing has been stopped yet, and nothing is: VMs run on as they were.
             outcome.host.push(err);
@@ -50,8 +53,10 @@ impl Apply<'_> {
                 outcome.leave_out(wave);
                 continue;
             }
-            self.wave(wave, Verb::Stop, plan, &mut outcome).await;
+            let wave = left(wave, &outcome);
+            self.wave(&wave, Verb::Stop, plan, &mut outcome).await;
         }
+        let not_grown = self.grow_disks(plan, &outcome).await;
         for attach in &plan.attach {
             match self
                 .connections
@@ -68,11 +73,7 @@ impl Apply<'_> {
                 outcome.leave_out(wave);
                 continue;
             }
-            let wave: Vec<VmId> = wave
-                .iter()
-                .filter(|id| !outcome.vms.contains_key(*id))
-                .cloned()
-                .collect();
+            let wave = left(wave, &outcome);
             let (waiting, starting): (Vec<VmId>, Vec<VmId>) = wave.into_iter().partition(|id| {
                 plan.vms
                     .get(id)
@@ -93,6 +94,9 @@ impl Apply<'_> {
             {
                 outcome.fail(id, Failure::of(err));
             }
+        }
+        for (id, failure) in not_grown {
+            outcome.vms.entry(id).or_insert(failure);
         }
         if let Err(err) = self.remove_bridges(plan).await {
             outcome.host.push(err);
@@ -117,6 +121,12 @@ impl Apply<'_> {
             }
         }
     }
+}
+
+/// Those that nothing has gone wrong with yet.
+fn left(wave: &[VmId], outcome: &Outcome) -> Vec<VmId> {
+    let left = wave.iter().filter(|id| !outcome.vms.contains_key(*id));
+    left.cloned().collect()
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -11,9 +11,10 @@ use tokio::time::Instant;
 use super::{Exit, print, programs};
 use crate::apply::{Apply, Failure, Outcome};
 use crate::connections::Connections;
+use crate::disk;
 use crate::generation::Manifest;
 use crate::host::VmId;
-use crate::observe::{Detail, Hypervisor, Observed, observe};
+use crate::observe::{Detail, Hypervisor, Observed, observe, storage};
 use crate::plan::{
     Action, Obstacle, Plan, PlanDocument, Reason, Request, Switch, obstacles_document, plan,
 };
@@ -57,6 +58,7 @@ pub(super) async fn carry_out(
 ) -> anyhow::Result<Ended> {
     let connections = Connections::open().await?;
     let mut observed = look(&connections, &wanted).await?;
+    disk::as_made(&mut wanted.host, &observed.storage);
     // The units are made by this nkudo, for the hypervisor that is there: an upgrade of either
     // since the generation was rendered restarts nothing, but what starts now starts with them.
     wanted.programs.nkudo = programs::nkudo()?;
@@ -158,7 +160,7 @@ fn only_taps(obstacles: &[Obstacle]) -> bool {
         .all(|obstacle| matches!(obstacle, Obstacle::ForeignTap { .. }))
 }
 
-async fn look(connections: &Connections, wanted: &Manifest) -> anyhow::Result<Observed> {
+pub(super) async fn look(connections: &Connections, wanted: &Manifest) -> anyhow::Result<Observed> {
     let observed = observe(
         &connections.bus,
         &connections.manager,
@@ -166,7 +168,9 @@ async fn look(connections: &Connections, wanted: &Manifest) -> anyhow::Result<Ob
         Some(&wanted.programs.hypervisor),
         Detail::Plan,
     );
-    Ok(observed.await?)
+    let mut observed = observed.await?;
+    observed.storage = storage(&wanted.host, &observed.running())?;
+    Ok(observed)
 }
 
 /// Says everything that stands in the way.

@@ -11,10 +11,11 @@ use crate::host::HypervisorName;
 use crate::hypervisor::Version;
 use crate::observe::{self, Hypervisor, SystemdVersion};
 use crate::plan::Obstacle;
+use crate::programs;
 use crate::systemd::ManagerProxy;
 
 use super::configured::{self, traced};
-use super::{Exit, block_on, programs};
+use super::{Exit, block_on};
 
 pub fn run(check: &Check) -> anyhow::Result<Exit> {
     let Some(traced) = traced(&check.configuration)? else {
@@ -73,7 +74,7 @@ async fn too_old(hypervisor: &HypervisorName) -> Vec<Obstacle> {
     }
     let path = match hypervisor {
         HypervisorName::Absolute(path) => Some(path.as_path().to_owned()),
-        HypervisorName::OnPath(name) => programs::on_path(name),
+        HypervisorName::OnPath(name) => programs::find(name),
     };
     if let Some(path) = path
         && let Hypervisor::Found(version) = observe::hypervisor(&path).await

@@ -2,8 +2,8 @@
 
 use crate::cli::Diff;
 use crate::connections::Connections;
+use crate::disk;
 use crate::generation::Rendering;
-use crate::observe::{Detail, observe};
 use crate::plan::{Request, plan};
 
 use super::carry_out::Form;
@@ -23,16 +23,10 @@ pub fn run(diff: &Diff) -> anyhow::Result<Exit> {
             origin: configured.origin,
             inputs: &configured.inputs,
         };
-        let wanted = rendering.generation(0)?.manifest;
+        let mut wanted = rendering.generation(0)?.manifest;
         let connections = Connections::open().await?;
-        let observed = observe(
-            &connections.bus,
-            &connections.manager,
-            &connections.netlink,
-            Some(&programs.hypervisor),
-            Detail::Plan,
-        )
-        .await?;
+        let observed = carry_out::look(&connections, &wanted).await?;
+        disk::as_made(&mut wanted.host, &observed.storage);
         match plan(&wanted, &observed, &Request::switch()) {
             Ok(plan) => {
                 carry_out::print_plan(&plan, form)?;

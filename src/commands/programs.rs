@@ -1,7 +1,7 @@
 //! Finds the programs that VMs' units run.
 
 use anyhow::{Context as _, bail};
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 
 use crate::host::HypervisorName;
 use crate::hypervisor::Version;
@@ -13,7 +13,7 @@ use crate::unit::Programs;
 pub(super) async fn programs(name: &HypervisorName) -> anyhow::Result<Programs> {
     let found = match name {
         HypervisorName::Absolute(path) => path.as_path().to_owned(),
-        HypervisorName::OnPath(name) => on_path(name).with_context(|| {
+        HypervisorName::OnPath(name) => crate::programs::find(name).with_context(|| {
             format!(
                 "there is no `{name}` in PATH; install it, or name it under `[host] hypervisor`"
             )
@@ -46,17 +46,4 @@ pub(super) fn nkudo() -> anyhow::Result<Utf8PathBuf> {
         bail!("{path}: nkudo was replaced while it ran; run it again");
     }
     Ok(path)
-}
-
-pub(super) fn on_path(name: &str) -> Option<Utf8PathBuf> {
-    let path = std::env::var("PATH").ok()?;
-    path.split(':')
-        .map(|directory| Utf8Path::new(directory).join(name))
-        .find(|file| file.is_absolute() && is_executable(file))
-}
-
-fn is_executable(file: &Utf8Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    file.metadata()
-        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }

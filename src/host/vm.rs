@@ -32,6 +32,19 @@ pub struct Vm {
     pub limits: Limits,
 }
 
+impl Vm {
+    /// Every file of the host that the VMM opens.
+    pub fn files(&self) -> impl Iterator<Item = &AbsolutePath> {
+        let (first, second) = match &self.boot {
+            Boot::Kernel { kernel, initrd, .. } => (kernel, initrd.as_ref()),
+            Boot::Firmware(firmware) => (firmware, None),
+        };
+        let disks = self.disks.iter();
+        let disks = disks.flat_map(|disk| std::iter::once(&disk.path).chain(&disk.backing));
+        std::iter::once(first).chain(second).chain(disks)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Vcpus {

@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use zbus::Connection;
 
 use super::{
-    Detail, Hypervisor, Networkd, Observed, Remains, Specification, SystemdVersion, units,
+    Detail, Hypervisor, Networkd, Observed, Remains, Specification, Storage, SystemdVersion, units,
 };
 use crate::booted::Booted;
 use crate::files;
@@ -34,7 +34,8 @@ pub enum ObserveError {
     SystemdVersion(String),
 }
 
-/// Sees everything that a plan depends on. Without a `hypervisor` that one is not asked.
+/// Sees everything that a plan depends on, but for the storage, which depends on whose it is.
+/// Without a `hypervisor` that one is not asked.
 pub async fn observe(
     connection: &Connection,
     manager: &ManagerProxy<'_>,
@@ -69,6 +70,7 @@ pub async fn observe(
         networkd_files: networkd_files()?,
         remains: remains()?,
         held: held()?,
+        storage: Storage::default(),
     })
 }
 
@@ -166,7 +168,7 @@ fn names(directory: &Utf8Path) -> Result<Vec<String>, ObserveError> {
     files::names(directory).map_err(failed(directory))
 }
 
-fn failed(path: &Utf8Path) -> impl FnOnce(io::Error) -> ObserveError + use<'_> {
+pub(super) fn failed(path: &Utf8Path) -> impl FnOnce(io::Error) -> ObserveError + use<'_> {
     move |source| ObserveError::Io {
         path: path.to_owned(),
         source,

@@ -7,6 +7,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 
+use super::Storage;
 use crate::booted::Booted;
 use crate::host::{Mac, VmId};
 use crate::hypervisor::Version;
@@ -28,6 +29,17 @@ pub struct Observed {
     pub remains: BTreeMap<VmId, Remains>,
     /// VMs that `nkudo stop` stopped, and that a switch leaves alone.
     pub held: BTreeSet<VmId>,
+    /// Empty where nobody looked: see `observe::storage`.
+    pub storage: Storage,
+}
+
+impl Observed {
+    /// The VMs that have a VMM, or will have in a moment.
+    pub fn running(&self) -> BTreeSet<&VmId> {
+        let runs = |unit: &Unit| matches!(unit.state, UnitState::Active | UnitState::Activating);
+        let running = self.units.iter().filter(|(_, unit)| runs(unit));
+        running.map(|(id, _)| id).collect()
+    }
 }
 
 /// systemd's major version.

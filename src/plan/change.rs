@@ -112,8 +112,8 @@ fn disk_can_be_plugged(field: &str, booted: &Booted, wanted: &Vm) -> bool {
     let (old, new) = (&booted.vm.disks, &wanted.disks);
     let comes_or_goes = match (old.iter().find(is_it), new.iter().find(is_it)) {
         (Some(_), None) => true,
-        // One that nkudo makes is made before a start.
-        (None, Some(disk)) => !disk.origin.is_made(),
+        // The image below an overlay is bound into the sandbox at the start only.
+        (None, Some(disk)) => disk.backing.is_none(),
         _ => false,
     };
     comes_or_goes && (old.is_empty() || first(old) == first(new))

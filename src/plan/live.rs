@@ -56,6 +56,12 @@ pub(super) fn merged(booted: &Booted, wanted: &Vm, changes: &[Change]) -> Vm {
     vm.disks.retain(|disk| {
         wanted.disks.iter().any(|other| other.name == disk.name) || !disk_is_live(&disk.name)
     });
+    for disk in &mut vm.disks {
+        let wanted = wanted.disks.iter().find(|other| other.name == disk.name);
+        if let Some(wanted) = wanted.filter(|wanted| wanted.path == disk.path) {
+            disk.origin.clone_from(&wanted.origin);
+        }
+    }
     for disk in &wanted.disks {
         let is_there = vm.disks.iter().any(|other| other.name == disk.name);
         if !is_there && disk_is_live(&disk.name) {
@@ -81,7 +87,8 @@ pub(super) fn steps(booted: &Booted, limits: &LimitValues, vm: &Vm) -> Vec<Live>
         });
     }
     let of_unit = |vm: &Vm| (vm.restart, vm.start_timeout, vm.stop_timeout);
-    if of_unit(old) != of_unit(vm) || old.disks != vm.disks {
+    let plugs = |step: &Live| matches!(step, Live::AddDisk(_) | Live::RemoveDisk(_));
+    if of_unit(old) != of_unit(vm) || steps.iter().any(plugs) {
         steps.push(Live::Unit);
     }
     steps

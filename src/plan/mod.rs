@@ -10,6 +10,7 @@ mod live;
 mod network;
 mod obstacle;
 mod request;
+mod storage;
 mod text;
 mod vm;
 mod waves;
@@ -20,7 +21,7 @@ use std::num::NonZeroUsize;
 use ipnet::IpNet;
 
 use crate::generation::Manifest;
-use crate::host::{LinkName, Vm, VmId};
+use crate::host::{DiskName, LinkName, Vm, VmId};
 use crate::network::Backend;
 use crate::observe::{Networkd, Observed};
 
@@ -29,6 +30,7 @@ pub use json::{PlanDocument, obstacles_document};
 pub use live::Live;
 pub use obstacle::Obstacle;
 pub use request::{OnFailure, Pending, Request, Switch};
+pub use storage::{DiskStep, GrowWhen, ImageStep};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -50,6 +52,10 @@ pub struct Plan {
     /// How many VMs start, or stop, at the same time.
     pub at_once: NonZeroUsize,
     pub on_failure: OnFailure,
+    /// What the image store gets before anything is stopped.
+    pub images: Vec<ImageStep>,
+    /// What becomes of disks, and what somebody should know of them.
+    pub disks: BTreeMap<(VmId, DiskName), DiskStep>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,6 +161,8 @@ impl Plan {
             && self.attach.is_empty()
             && self.write_files.is_empty()
             && self.remove_files.is_empty()
+            && self.images.is_empty()
+            && !self.disks.values().any(DiskStep::is_done_now)
     }
 
     /// The VMs whose guests are interrupted.
@@ -211,7 +219,10 @@ pub fn plan(
         attach: Vec::new(),
         write_files: BTreeMap::new(),
         remove_files: Vec::new(),
+        images: Vec::new(),
+        disks: BTreeMap::new(),
     };
+    storage::steps(&mut plan, wanted, observed, request);
     network::steps(&mut plan, &wanted.host, observed, request);
     let obstacles = obstacle::obstacles(&plan, wanted, observed);
     if obstacles.is_empty() {

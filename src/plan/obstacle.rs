@@ -1,12 +1,14 @@
 //! What stands in the way of a plan: all of it is said before the first effect.
 
 use super::network::is_our_bridge;
-use super::{Action, Plan};
+use super::{Action, Plan, storage};
 use crate::generation::Manifest;
-use crate::host::{LinkName, NetworkBackend};
+use crate::host::{AbsolutePath, DiskName, LinkName, NetworkBackend, Size, VmId};
 use crate::hypervisor::Version;
 use crate::network::Backend;
-use crate::observe::{Hypervisor, LinkKind, Networkd, Observed, SystemdVersion, UnitOrigin};
+use crate::observe::{
+    Holder, Hypervisor, LinkKind, Networkd, Observed, SystemdVersion, UnitOrigin,
+};
 use crate::unit::vm_unit_name;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +53,43 @@ pub enum Obstacle {
          `systemctl unmask` it, and run `systemctl daemon-reload`"
     )]
     UnitFile(String),
+    #[error(
+        "disk {disk} of VM {vm} is {is} large, and its `size` is {wanted}: a disk is never made smaller; write \
+         `size = \"{is}\"`, or make it anew with `nkudo recreate`"
+    )]
+    Shrink {
+        vm: VmId,
+        disk: DiskName,
+        is: Size,
+        wanted: Size,
+    },
+    #[error("VM {vm} cannot start: {}", held(path, holder))]
+    HeldDisk {
+        vm: VmId,
+        path: AbsolutePath,
+        holder: Holder,
+    },
+    #[error(
+        "disk {disk} of VM {vm} is an overlay, which needs cloud-hypervisor 51.0 or newer; it is version {version}"
+    )]
+    NoOverlays {
+        vm: VmId,
+        disk: DiskName,
+        version: Version,
+    },
+    #[error("there is no {program} on this host, and {needs}; install the package that has it")]
+    NoProgram {
+        program: &'static str,
+        needs: String,
+    },
+}
+
+fn held(path: &AbsolutePath, holder: &Holder) -> String {
+    let process = format!("process {} ({})", holder.pid, holder.command);
+    match &holder.vm {
+        Some(vm) => format!("its disk {path} is in use by VM {vm}, {process}"),
+        None => format!("its disk {path} is in use by {process}; end that first"),
+    }
 }
 
 pub(super) fn obstacles(plan: &Plan, wanted: &Manifest, observed: &Observed) -> Vec<Obstacle> {
@@ -131,6 +170,7 @@ pub(super) fn obstacles(plan: &Plan, wanted: &Manifest, observed: &Observed) -> 
             UnitOrigin::Transient => {}
         }
     }
+    obstacles.extend(storage::obstacles(plan, wanted, observed));
     let takes_a_name = |file: &&String| {
         file.as_str() == "nkudo-vm@.service"
             || plan.vms.keys().any(|id| vm_unit_name(id) == file.as_str())

@@ -4,7 +4,8 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-use super::{Action, BridgeStep, Change, Cost, Plan, Reason, VmStep};
+use super::{Action, BridgeStep, Change, Cost, DiskStep, GrowWhen, Plan, Reason, VmStep};
+use crate::host::{DiskOrigin, Location, VmId};
 
 /// One thing that a plan does to the host, not to a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,7 +23,7 @@ pub(super) struct HostStep {
 impl Plan {
     /// What it does to the host, in the order of the text.
     pub(super) fn host_steps(&self) -> Vec<HostStep> {
-        let mut steps = Vec::new();
+        let mut steps = self.storage_steps();
         for (bridge, step) in &self.bridges {
             let (action, text) = bridge_step(step);
             steps.push(HostStep {
@@ -55,6 +56,36 @@ impl Plan {
             });
         }
         steps
+    }
+}
+
+impl Plan {
+    fn storage_steps(&self) -> Vec<HostStep> {
+        let images = self.images.iter().map(|step| {
+            let vms: Vec<&VmId> = step.vms.iter().collect();
+            let action = match step.file.from {
+                Location::Url(_) => "fetch",
+                Location::Path(_) => "unpack",
+            };
+            let (image, from) = (&step.image, &step.file.from);
+            HostStep {
+                kind: "image",
+                name: image.clone(),
+                action,
+                text: format!("image {image}: {action} {from}, for {}", listed(&vms)),
+            }
+        });
+        let disks = self.disks.iter().map(|((id, name), step)| HostStep {
+            kind: "disk",
+            name: format!("{id}/{name}"),
+            action: match step {
+                DiskStep::Make(_) => "make",
+                DiskStep::Grow { .. } => "grow",
+                DiskStep::KeepAsMade { .. } | DiskStep::KeepUnused => "keep",
+            },
+            text: format!("disk {name} of {id}: {step}"),
+        });
+        images.chain(disks).collect()
     }
 }
 
@@ -160,6 +191,48 @@ impl VmStep {
             Reason::Changed(changes) | Reason::Drifted(changes) => changes.as_slice(),
             _ => &[],
         })
+    }
+}
+
+impl fmt::Display for DiskStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Make(origin) => match origin {
+                DiskOrigin::Existing | DiskOrigin::Image { .. } => f.write_str("use it")?,
+                DiskOrigin::Clone { image, .. } => write!(f, "make a copy of image {image}")?,
+                DiskOrigin::Overlay { image, .. } => {
+                    write!(f, "make an overlay over image {image}")?;
+                }
+                DiskOrigin::Volume { filesystem, .. } => {
+                    f.write_str("make it, empty")?;
+                    if let Some(filesystem) = filesystem {
+                        write!(f, ", with {filesystem}")?;
+                    }
+                }
+            },
+            Self::Grow { from, to, when } => {
+                let when = match when {
+                    GrowWhen::WhileItRuns => " while it runs",
+                    GrowWhen::WhileItIsStopped => "",
+                    GrowWhen::AtNextStart => " when it is restarted",
+                };
+                write!(f, "grow from {from} to {to}{when}")?;
+            }
+            Self::KeepAsMade { made, declared } => write!(
+                f,
+                "keep it: it was made as {made}, and is declared as {declared} now; `nkudo recreate` makes it anew"
+            )?,
+            Self::KeepUnused => f.write_str(
+                "keep it, though nobody declares it any more; `nkudo purge` removes it",
+            )?,
+        }
+        match self {
+            Self::Make(origin) => match origin.size() {
+                Some(size) => write!(f, ", {size}"),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
     }
 }
 

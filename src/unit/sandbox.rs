@@ -1,7 +1,7 @@
 //! The sandbox of a VM's unit: a root directory of its own, into which only the hypervisor, its
 //! libraries and this VM's files are bound.
 
-use crate::host::{AbsolutePath, Boot, Disk, DiskAccess, Vm, VmId};
+use crate::host::{AbsolutePath, DiskAccess, Vm, VmId};
 
 use super::setting::{Bind, Setting};
 use super::vm::{Builder, Programs, RUNTIME_ROOT, text, user_name, words};
@@ -68,7 +68,7 @@ impl Builder {
         self.service("ProtectSystem", text("strict"));
         // In the root directory there is no home but for a disk that somebody keeps there, which
         // ProtectHome= would hide.
-        let at_home = paths(vm).any(|path| {
+        let at_home = vm.files().any(|path| {
             ["/home", "/root", "/run/user"]
                 .iter()
                 .any(|home| path.starts_with(&format!("{home}/")))
@@ -110,7 +110,7 @@ impl Builder {
         read_only.extend(
             programs
                 .into_iter()
-                .chain(paths(vm))
+                .chain(vm.files().map(AbsolutePath::as_str))
                 .filter(|p| !seen(p) && !writable(p))
                 .map(str::to_owned),
         );
@@ -122,27 +122,11 @@ impl Builder {
         // and this.
         let mut read_write = vec![Bind("/dev/kvm".to_owned())];
         read_write.extend(
-            paths(vm)
+            vm.files()
+                .map(AbsolutePath::as_str)
                 .filter(|p| writable(p))
                 .map(|p| Bind(p.to_owned())),
         );
         self.service("BindPaths", Setting::Binds(read_write));
     }
-}
-
-/// Every file of the host that the VM uses.
-fn paths(vm: &Vm) -> impl Iterator<Item = &str> {
-    let boot: Vec<&str> = match &vm.boot {
-        Boot::Kernel { kernel, initrd, .. } => std::iter::once(kernel.as_str())
-            .chain(initrd.as_ref().map(AbsolutePath::as_str))
-            .collect(),
-        Boot::Firmware(firmware) => vec![firmware.as_str()],
-    };
-    boot.into_iter().chain(vm.disks.iter().flat_map(disk_paths))
-}
-
-/// A disk, and the image below it.
-fn disk_paths(disk: &Disk) -> impl Iterator<Item = &str> {
-    let backing = disk.backing.iter().map(AbsolutePath::as_str);
-    std::iter::once(disk.path.as_str()).chain(backing)
 }

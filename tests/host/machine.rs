@@ -153,6 +153,19 @@ impl Machine {
         write_file(&self.inside(path), bytes.as_ref(), mode);
     }
 
+    /// Mounts a file of the machine as a filesystem. Its own /dev has no loop devices and it may make none, so
+    /// this is done from outside; the device goes with the mount.
+    pub(crate) fn mount_loop(&self, file: &str, at: &str) {
+        let script = "set -e; [ -e /dev/loop-control ] || mknod /dev/loop-control c 10 237; \
+             for n in 0 1 2 3 4 5 6 7; do [ -e /dev/loop$n ] || mknod /dev/loop$n b 7 $n; done; \
+             mount -o loop \"$0\" \"$1\"";
+        must(
+            Command::new("nsenter")
+                .args(["-t", &self.nspawn.leader.to_string(), "-m", "--"])
+                .args(["sh", "-c", script, file, at]),
+        );
+    }
+
     /// A copy of PID 1's descriptor of a TAP.
     pub(crate) fn tap_of_pid_1(&self, name: &str) -> OwnedFd {
         let leader = self.nspawn.leader;

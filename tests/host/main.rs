@@ -21,6 +21,7 @@ macro_rules! cases {
 
 mod boot;
 mod cgroup;
+mod disks;
 mod guest;
 mod hello;
 mod host;
@@ -90,7 +91,7 @@ fn main() -> std::process::ExitCode {
             eprintln!("host: the cases that need a machine are ignored: {reason}");
         }
     }
-    let themes: [(Needs, &[Case]); 12] = [
+    let themes: [(Needs, &[Case]); 13] = [
         (Needs::Nothing, vmms::CASES),
         (Needs::Machine, machine::CASES),
         (Needs::Machine, hello::CASES),
@@ -98,6 +99,7 @@ fn main() -> std::process::ExitCode {
         (Needs::Machine, life::CASES),
         (Needs::Machine, live::CASES),
         (Needs::Machine, network::CASES),
+        (Needs::Machine, disks::CASES),
         (Needs::Machine, sandbox::CASES),
         (Needs::Machine, boot::CASES),
         (Needs::Machine, refusals::CASES),

@@ -183,6 +183,7 @@ fn answer(line: &str, body: &[u8], machine: &State) -> (String, Option<Asked>) {
             running(Asked::PowerButton, "Error triggering power button")
         }
         "PUT /api/v1/vm.resize" => (locked(machine).resize(body), None),
+        "PUT /api/v1/vm.resize-disk" => (locked(machine).resize_disk(body), None),
         "PUT /api/v1/vm.add-disk" => (locked(machine).add_disk(body), None),
         "PUT /api/v1/vm.remove-device" => (locked(machine).remove_device(body), None),
         "PUT /api/v1/vm.shutdown" => running(Asked::VmShutdown, "The VM could not shutdown"),
@@ -265,6 +266,26 @@ impl Machine {
             }
         }
         ("204", String::new())
+    }
+
+    fn resize_disk(&mut self, body: &[u8]) -> Answer {
+        let what = "The disk could not be resized";
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let id = body["id"].as_str().unwrap_or_default();
+        let size = body["desired_size"].as_u64();
+        match (self.disks.get(id), size) {
+            (Some((disk, file)), Some(size)) if !disk.qcow2 && disk.write => {
+                match file.set_len(size) {
+                    Ok(()) => ("204", String::new()),
+                    Err(err) => refusal(what, &err.to_string()),
+                }
+            }
+            (Some(_), _) => refusal(what, "Error resizing disk"),
+            (None, _) => refusal(
+                what,
+                &format!("Failed to find device corresponding to the given identifier: {id}"),
+            ),
+        }
     }
 
     fn add_disk(&mut self, body: &[u8]) -> Answer {

@@ -1,0 +1,141 @@
+//! The disks that nkudo made, the images that it keeps, and who holds a disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+
+use camino::Utf8Path;
+
+use super::look::failed;
+use super::{ObserveError, holders};
+use crate::disk::{self, DiskRecord, Header};
+use crate::files;
+use crate::host::{AbsolutePath, DiskAccess, DiskFormat, DiskName, Host, Size, VmId};
+
+/// What is kept in the state directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Storage {
+    /// The disks in `vms/`, those that nobody declares among them.
+    pub disks: BTreeMap<VmId, BTreeMap<DiskName, MadeDisk>>,
+    /// The names in `images/` of what is whole.
+    pub images: BTreeSet<String>,
+    /// Disks that a process holds, by the path that the configuration has; only those of VMs that do not
+    /// run, since only for those it matters.
+    pub held: BTreeMap<AbsolutePath, Holder>,
+    /// Programs that are missing of those that disks are made with.
+    pub missing: BTreeSet<&'static str>,
+}
+
+/// A disk that nkudo made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeDisk {
+    pub format: DiskFormat,
+    /// What a guest sees; `None` where the file cannot be made out.
+    pub size: Option<Size>,
+    /// What the file takes.
+    pub allocated: Size,
+    /// What it was made from; `None` where that is not known: somebody else may have put it there.
+    pub record: Option<DiskRecord>,
+}
+
+/// A process that has locked a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub pid: u32,
+    /// `comm` of the process.
+    pub command: String,
+    /// The VM whose unit it is of.
+    pub vm: Option<VmId>,
+    /// What the lock keeps others from: a reader keeps away writers only.
+    pub access: DiskAccess,
+}
+
+impl Storage {
+    pub fn disk(&self, id: &VmId, name: &DiskName) -> Option<&MadeDisk> {
+        self.disks.get(id)?.get(name)
+    }
+}
+
+/// Looks at the state directory of a host, and at the disks of those of its VMs that do not run.
+pub fn storage(host: &Host, running: &BTreeSet<&VmId>) -> Result<Storage, ObserveError> {
+    let images = host.state_dir.as_path().join("images");
+    let images = files::names(&images).map_err(failed(&images))?;
+    let idle = host.vms.iter().filter(|(id, _)| !running.contains(id));
+    let idle = idle.flat_map(|(_, vm)| &vm.disks);
+    let missing = crate::disk::PROGRAMS
+        .into_iter()
+        .filter(|program| crate::programs::find(program).is_none());
+    Ok(Storage {
+        disks: disks(&host.state_dir)?,
+        images: images
+            .into_iter()
+            .filter(|name| !name.starts_with('.'))
+            .collect(),
+        held: holders::holders(idle.map(|disk| &disk.path)),
+        missing: missing.collect(),
+    })
+}
+
+/// Every disk in `vms/`.
+pub fn disks(
+    state_dir: &AbsolutePath,
+) -> Result<BTreeMap<VmId, BTreeMap<DiskName, MadeDisk>>, ObserveError> {
+    let directory = state_dir.as_path().join("vms");
+    let mut all = BTreeMap::new();
+    for name in files::names(&directory).map_err(failed(&directory))? {
+        let Ok(id) = name.parse::<VmId>() else {
+            continue;
+        };
+        let disks = disks_of(&disk::directory(state_dir, &id))?;
+        if !disks.is_empty() {
+            all.insert(id, disks);
+        }
+    }
+    Ok(all)
+}
+
+fn disks_of(directory: &Utf8Path) -> Result<BTreeMap<DiskName, MadeDisk>, ObserveError> {
+    let mut disks = BTreeMap::new();
+    for file in files::names(directory).map_err(failed(directory))? {
+        let Some((name, format)) = file.rsplit_once('.') else {
+            continue;
+        };
+        let format = match format {
+            "raw" => DiskFormat::Raw,
+            "qcow2" => DiskFormat::Qcow2,
+            _ => continue,
+        };
+        let Ok(name) = name.parse::<DiskName>() else {
+            continue;
+        };
+        let path = directory.join(&file);
+        let record = directory.join(disk::record_name(&name));
+        let record = files::read(&record).map_err(failed(&record))?;
+        let made = made(&path, format).map_err(failed(&path))?;
+        disks.insert(
+            name,
+            MadeDisk {
+                record: record.and_then(|json| DiskRecord::from_json(&json).ok()),
+                ..made
+            },
+        );
+    }
+    Ok(disks)
+}
+
+fn made(path: &Utf8Path, format: DiskFormat) -> std::io::Result<MadeDisk> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let mut first = [0; 512];
+    let read = match format {
+        DiskFormat::Raw => 0,
+        DiskFormat::Qcow2 => file.read_at(&mut first, 0)?,
+    };
+    let header = Header::of_disk(format, &first[..read], metadata.len());
+    Ok(MadeDisk {
+        format,
+        size: header.ok().map(|header| Size::from_bytes(header.size)),
+        allocated: Size::from_bytes(metadata.blocks() * 512),
+        record: None,
+    })
+}

@@ -30,6 +30,7 @@ rustPlatform.buildRustPackage {
         "Makefile"
         "completions"
         "docs/nkudo.schema.json"
+        # The reference has one of them in it.
         "examples"
         "man"
         "src"

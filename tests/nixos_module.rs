@@ -107,6 +107,11 @@ fn main() -> std::process::ExitCode {
         missing.library(),
         Box::new(|| evaluates_well(&root().join("examples/nixos/configuration.nix"))),
     );
+    add(
+        "the_flake_has_these_outputs".to_owned(),
+        missing.library(),
+        Box::new(the_flake_has_these_outputs),
+    );
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -409,6 +414,13 @@ fn fed(command: &mut Command, input: &str) -> (bool, String) {
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.success(), said)
+}
+
+fn the_flake_has_these_outputs() {
+    let outputs = serde_json::to_string_pretty(&evaluate_file("outputs.nix", &[])).unwrap();
+    let outputs = outputs.replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    let recorded = root().join("tests/nixos-module/outputs.json");
+    assert_recorded(&recorded, &format!("{outputs}\n"));
 }
 
 /// Everything in docs/nixos.md between lines of three backticks, as far as it is nkudo's.

@@ -24,8 +24,10 @@ let
     (name: package name { });
 in
 named // {
-  inherit package;
+  inherit lib package;
 
+  testers.runNixOSTest = lib.id;
+  mkShell = package "shell";
   buildPackages = named;
 
   # Stands in for nixpkgs' own tree, with an eval-config.nix that knows what a guest needs.

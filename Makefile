@@ -71,4 +71,4 @@ install:
 
 # What is made of the command line and of src/config/shape: docs/nkudo-toml.md, the schema, man/, completions/.
 generated:
-	NKUDO_BLESS=1 $(CARGO) test -q --locked --test shape --test manual
+	NKUDO_BLESS=1 $(CARGO) test -q --locked --test shape --test manual fresh

@@ -16,11 +16,17 @@ _nkudo() {
             ",$1")
                 cmd="nkudo"
                 ;;
+            nkudo,api)
+                cmd="nkudo__subcmd__api"
+                ;;
             nkudo,check)
                 cmd="nkudo__subcmd__check"
                 ;;
             nkudo,diff)
                 cmd="nkudo__subcmd__diff"
+                ;;
+            nkudo,doctor)
+                cmd="nkudo__subcmd__doctor"
                 ;;
             nkudo,gc)
                 cmd="nkudo__subcmd__gc"
@@ -31,11 +37,20 @@ _nkudo() {
             nkudo,help)
                 cmd="nkudo__subcmd__help"
                 ;;
+            nkudo,logs)
+                cmd="nkudo__subcmd__logs"
+                ;;
+            nkudo,pause)
+                cmd="nkudo__subcmd__pause"
+                ;;
             nkudo,render)
                 cmd="nkudo__subcmd__render"
                 ;;
             nkudo,restart)
                 cmd="nkudo__subcmd__restart"
+                ;;
+            nkudo,resume)
+                cmd="nkudo__subcmd__resume"
                 ;;
             nkudo,rollback)
                 cmd="nkudo__subcmd__rollback"
@@ -58,11 +73,17 @@ _nkudo() {
             nkudo,unit)
                 cmd="nkudo__subcmd__unit"
                 ;;
+            nkudo__subcmd__help,api)
+                cmd="nkudo__subcmd__help__subcmd__api"
+                ;;
             nkudo__subcmd__help,check)
                 cmd="nkudo__subcmd__help__subcmd__check"
                 ;;
             nkudo__subcmd__help,diff)
                 cmd="nkudo__subcmd__help__subcmd__diff"
+                ;;
+            nkudo__subcmd__help,doctor)
+                cmd="nkudo__subcmd__help__subcmd__doctor"
                 ;;
             nkudo__subcmd__help,gc)
                 cmd="nkudo__subcmd__help__subcmd__gc"
@@ -73,11 +94,20 @@ _nkudo() {
             nkudo__subcmd__help,help)
                 cmd="nkudo__subcmd__help__subcmd__help"
                 ;;
+            nkudo__subcmd__help,logs)
+                cmd="nkudo__subcmd__help__subcmd__logs"
+                ;;
+            nkudo__subcmd__help,pause)
+                cmd="nkudo__subcmd__help__subcmd__pause"
+                ;;
             nkudo__subcmd__help,render)
                 cmd="nkudo__subcmd__help__subcmd__render"
                 ;;
             nkudo__subcmd__help,restart)
                 cmd="nkudo__subcmd__help__subcmd__restart"
+                ;;
+            nkudo__subcmd__help,resume)
+                cmd="nkudo__subcmd__help__subcmd__resume"
                 ;;
             nkudo__subcmd__help,rollback)
                 cmd="nkudo__subcmd__help__subcmd__rollback"
@@ -158,8 +188,26 @@ _nkudo() {
 
     case "${cmd}" in
         nkudo)
-            opts="-h -V --state-dir --help --version check render diff switch rollback generations gc status start stop restart schema unit help"
+            opts="-h -V --state-dir --help --version check render diff switch rollback generations gc status doctor start stop pause resume logs api restart schema unit help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__api)
+            opts="-h -V --state-dir --help --version GET PUT"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -194,6 +242,24 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__diff)
+            opts="-h -V --json --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__doctor)
             opts="-h -V --json --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -256,8 +322,22 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help)
-            opts="check render diff switch rollback generations gc status start stop restart schema unit help"
+            opts="check render diff switch rollback generations gc status doctor start stop pause resume logs api restart schema unit help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__api)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -284,6 +364,20 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help__subcmd__diff)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__doctor)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -339,6 +433,34 @@ _nkudo() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        nkudo__subcmd__help__subcmd__logs)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__pause)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         nkudo__subcmd__help__subcmd__render)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -354,6 +476,20 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help__subcmd__restart)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__resume)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -535,6 +671,54 @@ _nkudo() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        nkudo__subcmd__logs)
+            opts="-f -n -h -V --follow --console --no-console --since --lines --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lines)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__pause)
+            opts="-h -V --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         nkudo__subcmd__render)
             opts="-m -h -V --explain --message --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -566,6 +750,24 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__restart)
+            opts="-h -V --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__resume)
             opts="-h -V --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -650,12 +852,20 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__status)
-            opts="-h -V --json --state-dir --help --version"
+            opts="-w -h -V --watch --json --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --watch)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --state-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -668,12 +878,16 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__stop)
-            opts="-h -V --state-dir --help --version"
+            opts="-h -V --force --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --force)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --state-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

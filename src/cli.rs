@@ -77,6 +77,16 @@ pub enum Command {
     /// Print the state of VMs
     Status(Status),
 
+    /// Say whether this host is fit for its VMs, and what mends it where it is not
+    ///
+    /// Looks at KVM, the hypervisor, systemd, control groups, memory, huge pages, disks and networks,
+    /// and compares what is declared with what there is. Changes nothing. With an ID, only what
+    /// concerns that VM.
+    ///
+    /// Exit codes: 0, nothing is wrong, though there may be warnings; 1, something is, or it could not
+    /// be looked at; 2, wrong usage.
+    Doctor(Doctor),
+
     /// Start a VM as the current generation has it, and let switches start it again
     ///
     /// Exit codes: 0, it runs; 1, failed; 2, wrong usage; 4, the VM failed.
@@ -84,10 +94,43 @@ pub enum Command {
 
     /// Stop a VM, by its power button first, and let switches leave it stopped
     ///
-    /// It stays stopped until `nkudo start`, or the next boot of the host.
+    /// It stays stopped until `nkudo start`, or the next boot of the host. The guest has its
+    /// `stop-timeout` to power off; then systemd ends the VMM with SIGTERM, and 15 s later with SIGKILL.
+    ///
+    /// --force is for a VM that is stuck, also in a stop that somebody began: it waits for no lock, and
+    /// after so many seconds it has systemd send SIGTERM, and 5 s later SIGKILL.
     ///
     /// Exit codes: 0, it does not run; 1, failed; 2, wrong usage; 4, it could not be stopped.
-    Stop(OneVm),
+    Stop(Stop),
+
+    /// Stop the vCPUs of a VM where they are, until `nkudo resume`
+    ///
+    /// Its memory stays, and so do its TAPs. A stop or a restart of the unit resumes it first, so that
+    /// the guest can power off; a VM that systemd restarts runs.
+    ///
+    /// Exit codes: 0, it is paused; 1, it does not run, or its VMM refused; 2, wrong usage.
+    Pause(OneVm),
+
+    /// Let a VM that was paused go on
+    ///
+    /// Exit codes: 0, it runs; 1, it does not run, or its VMM refused; 2, wrong usage.
+    Resume(OneVm),
+
+    /// Print what the journal has of a VM: its guest's console, its VMM, systemd and nkudo
+    ///
+    /// This is journalctl(1) with the matches for one VM. The guest's console is its serial port,
+    /// unless the configuration sends that elsewhere; a VMM that fails says so there too.
+    ///
+    /// Exit codes: 0, printed; 1, failed; 2, wrong usage.
+    Logs(Logs),
+
+    /// Call a VM's hypervisor over its API, and print the answer
+    ///
+    /// The endpoints are those of cloud-hypervisor's API. What is changed this way lasts until the
+    /// VM's next start, and is not what the configuration says. The call is in the journal.
+    ///
+    /// Exit codes: 0, the VMM did it; 1, it refused, or does not answer; 2, wrong usage.
+    Api(Api),
 
     /// Stop a VM, if it runs, and start it as the current generation has it
     ///
@@ -262,9 +305,95 @@ pub struct Status {
     /// Only this VM, and all that is known of it
     pub id: Option<VmId>,
 
+    /// Look again every so many seconds, until Ctrl-C; with --json, a line each time
+    #[arg(long, short, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+          value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub watch: Option<u32>,
+
     /// Print JSON, in the shape that docs/status.md describes
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// The VM's id
+    pub id: VmId,
+
+    /// Do not wait longer than this for the guest; SIGTERM then, and SIGKILL after 5 s more
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "10",
+          value_parser = clap::value_parser!(u32).range(0..=3600))]
+    pub force: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Only what concerns this VM
+    pub id: Option<VmId>,
+
+    /// Print JSON, in the shape that docs/status.md describes
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The VM's id
+    pub id: VmId,
+
+    /// Print what is new, too, until Ctrl-C
+    #[arg(long, short)]
+    pub follow: bool,
+
+    /// Only the guest's console, as it was printed
+    #[arg(long, conflicts_with = "no_console")]
+    pub console: bool,
+
+    /// All but the guest's console
+    #[arg(long)]
+    pub no_console: bool,
+
+    /// Only what is not older than this: `10min`, `yesterday`, `2026-01-31 12:00` (systemd.time(7))
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+
+    /// Only the last so many lines
+    #[arg(long, short = 'n', value_name = "N")]
+    pub lines: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct Api {
+    /// The VM's id
+    pub id: VmId,
+
+    /// What to do
+    #[arg(value_enum, ignore_case = true)]
+    pub method: ApiMethod,
+
+    /// The endpoint: `vm.info`, `vm.counters`, `vm.resize`
+    #[arg(value_parser = parse_endpoint)]
+    pub endpoint: String,
+
+    /// What to send, as JSON; `-` reads it from standard input
+    pub body: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "UPPER")]
+pub enum ApiMethod {
+    Get,
+    Put,
+}
+
+fn parse_endpoint(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if text.is_empty() || !text.chars().all(allowed) {
+        return Err(
+            "an endpoint is made of letters, digits, `-` and `.`, as `vm.info` is".to_owned(),
+        );
+    }
+    Ok(text.to_owned())
 }
 
 #[derive(Debug, Args)]

@@ -4,15 +4,20 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::Serialize;
 
 use crate::booted::FormatVersion;
+use crate::diagnosis::{self, Diagnosis};
 use crate::generation::Manifest;
-use crate::host::VmId;
-use crate::observe::{Observed, Specification, Unit, UnitState};
+use crate::host::{Disk, Nic, Vm, VmId};
+use crate::hypervisor::events::Guest;
+use crate::journal::LastExit;
+use crate::observe::{Admin, Closer, Observed, Specification, Unit, UnitState, VmmHealth};
 use crate::plan::{Change, Cost, changes};
 use crate::unit::vm_unit_name;
+use crate::vmm::VmState;
 
 /// `nkudo status --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,7 +42,7 @@ pub struct VmStatus {
     /// Whether `nkudo stop` stopped it.
     pub held: bool,
     pub main_pid: Option<u32>,
-    /// When it became active, in microseconds since 1970.
+    /// When its last start began, in microseconds since 1970.
     pub since: Option<u64>,
     /// The generation that it was started from.
     pub generation: Option<u64>,
@@ -49,6 +54,53 @@ pub struct VmStatus {
     pub result: Option<String>,
     /// The administrator's drop-ins, which change the unit.
     pub drop_ins: Vec<String>,
+    /// Bytes of memory that its unit uses, the page cache of its disks included.
+    pub memory: Option<u64>,
+    /// Microseconds of CPU time that its unit has used since its last start.
+    pub cpu: Option<u64>,
+    pub nics: Vec<NicStatus>,
+    pub disks: Vec<DiskStatus>,
+    /// What its VMM says; `null` where it was not asked.
+    pub vmm: Option<String>,
+    /// `panicked`, where the guest said so and runs on.
+    pub guest: Option<&'static str>,
+    /// Why it ended last, where the journal still knows.
+    pub last_exit: Option<LastExit>,
+    /// What its last lines come to, where it does not run and that is known.
+    pub diagnosis: Option<Diagnosis>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct NicStatus {
+    pub network: String,
+    pub mac: String,
+    pub tap: String,
+    /// The bridge that the TAP is in now.
+    pub bridge: Option<String>,
+    pub link: LinkStatus,
+    /// The addresses by which the host has reached it of late.
+    pub addresses: Vec<IpAddr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkStatus {
+    Up,
+    Down,
+    /// There is no TAP.
+    Missing,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DiskStatus {
+    pub name: String,
+    pub path: String,
+    /// Bytes; `null` where it was not looked at, or is not there.
+    pub size: Option<u64>,
+    /// Bytes that it takes on its filesystem.
+    pub allocated: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -63,6 +115,8 @@ pub struct Pending {
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     Running,
+    /// `nkudo pause` stopped its vCPUs where they are.
+    Paused,
     /// Its unit is starting: the VMM is up, or about to be, and not ready yet.
     Starting,
     /// It failed, and systemd starts it again in a moment.
@@ -77,6 +131,7 @@ impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Starting => "starting",
             Self::Restarting => "restarting",
             Self::Stopping => "stopping",
@@ -90,7 +145,12 @@ impl fmt::Display for State {
 pub type Current<'a> = Option<(u64, &'a Manifest)>;
 
 /// The status of every VM that is declared or has a unit.
-pub fn status(current: Current<'_>, newest: Option<u64>, observed: &Observed) -> Status {
+pub fn status(
+    current: Current<'_>,
+    newest: Option<u64>,
+    observed: &Observed,
+    closer: &Closer,
+) -> Status {
     let generation = current.map(|(number, _)| number);
     let declared = current.map(|(_, manifest)| &manifest.host.vms);
     let ids: BTreeSet<&VmId> = declared
@@ -98,7 +158,7 @@ pub fn status(current: Current<'_>, newest: Option<u64>, observed: &Observed) ->
         .flat_map(|vms| vms.keys())
         .chain(observed.units.keys())
         .collect();
-    let vms = ids.into_iter().map(|id| vm(id, current, observed));
+    let vms = ids.into_iter().map(|id| vm(id, current, observed, closer));
     Status {
         version: FormatVersion,
         generation,
@@ -107,7 +167,7 @@ pub fn status(current: Current<'_>, newest: Option<u64>, observed: &Observed) ->
     }
 }
 
-fn vm(id: &VmId, current: Current<'_>, observed: &Observed) -> VmStatus {
+fn vm(id: &VmId, current: Current<'_>, observed: &Observed, closer: &Closer) -> VmStatus {
     let unit = observed.units.get(id);
     let facts = unit.and_then(|unit| unit.facts.as_ref());
     let wanted = current.and_then(|(_, manifest)| manifest.host.vms.get(id));
@@ -129,16 +189,24 @@ fn vm(id: &VmId, current: Current<'_>, observed: &Observed) -> VmStatus {
         }
         _ => Vec::new(),
     };
+    // What it was started from, where it runs.
+    let specification = match observed.remains.get(id).map(|r| &r.specification) {
+        Some(Specification::Known(booted)) if unit.is_some() => Some(&booted.vm),
+        _ => wanted,
+    };
+    let usage = closer.usage.get(id).copied().unwrap_or_default();
+    let vmm = closer.vmms.get(id);
     VmStatus {
         id: id.clone(),
         unit: vm_unit_name(id),
-        state: unit.map_or(State::Stopped, state),
+        state: match unit.map_or(State::Stopped, state) {
+            State::Running if vmm == Some(&VmmHealth::Is(VmState::Paused)) => State::Paused,
+            other => other,
+        },
         declared: wanted.is_some(),
         held: observed.held.contains(id),
         main_pid: facts.map(|facts| facts.main_pid).filter(|pid| *pid != 0),
-        since: facts
-            .map(|facts| facts.active_since)
-            .filter(|since| *since != 0),
+        since: facts.map(|facts| facts.since).filter(|since| *since != 0),
         generation: unit.and_then(|unit| unit.generation),
         restarts: facts.map_or(0, |facts| facts.restarts),
         pending,
@@ -146,6 +214,59 @@ fn vm(id: &VmId, current: Current<'_>, observed: &Observed) -> VmStatus {
             .filter(|facts| facts.result != "success")
             .map(|facts| facts.result.clone()),
         drop_ins: facts.map_or_else(Vec::new, |facts| facts.drop_ins.clone()),
+        memory: usage.memory,
+        cpu: usage.cpu,
+        nics: nics(specification, observed, closer),
+        disks: specification.map_or_else(Vec::new, |vm| {
+            vm.disks.iter().map(|one| disk(one, closer)).collect()
+        }),
+        vmm: vmm.map(|health| match health {
+            VmmHealth::Is(state) => state.word().to_owned(),
+            VmmHealth::Silent(why) => format!("silent: {why}"),
+        }),
+        guest: (closer.guests.get(id) == Some(&Guest::Panicked)).then_some("panicked"),
+        last_exit: closer.exits.get(id).cloned(),
+        diagnosis: diagnosis::of_lines(&closer.lines),
+    }
+}
+
+fn nics(vm: Option<&Vm>, observed: &Observed, closer: &Closer) -> Vec<NicStatus> {
+    let nic = |nic: &Nic| {
+        let link = observed.links.get(nic.tap.as_str());
+        let bridge = link.and_then(|link| link.master).and_then(|master| {
+            let mut links = observed.links.iter();
+            let found = links.find(|(_, link)| link.index == master);
+            found.map(|(name, _)| name.clone())
+        });
+        NicStatus {
+            network: nic.network.to_string(),
+            mac: nic.mac.to_string(),
+            tap: nic.tap.to_string(),
+            bridge,
+            link: match link.map(|link| link.admin) {
+                Some(Admin::Up) => LinkStatus::Up,
+                Some(Admin::Down) => LinkStatus::Down,
+                None => LinkStatus::Missing,
+            },
+            addresses: closer
+                .neighbours
+                .get(&nic.mac.octets())
+                .into_iter()
+                .flatten()
+                .copied()
+                .collect(),
+        }
+    };
+    vm.map_or_else(Vec::new, |vm| vm.nics.iter().map(nic).collect())
+}
+
+fn disk(disk: &Disk, closer: &Closer) -> DiskStatus {
+    let used = closer.disks.get(disk.path.as_str());
+    DiskStatus {
+        name: disk.name.to_string(),
+        path: disk.path.to_string(),
+        size: used.map(|used| used.size).filter(|size| *size != 0),
+        allocated: used.map(|used| used.allocated),
     }
 }
 

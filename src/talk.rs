@@ -23,9 +23,18 @@ pub fn init() {
             .with_default_directive(LevelFilter::INFO.into())
             .from_env_lossy()
     };
-    let journal = tracing_journald::layer()
-        .ok()
-        .map(|layer| layer.with_field_prefix(None).with_filter(filter()));
+    let journal = tracing_journald::layer().ok().map(|layer| {
+        // Somebody who asks for more or less by RUST_LOG gets that.
+        let calls = std::env::var_os(EnvFilter::DEFAULT_ENV)
+            .is_none()
+            .then(|| format!("{}=debug", crate::vmm::CALLS).parse().ok())
+            .flatten();
+        let filter = match calls {
+            Some(calls) => filter().add_directive(calls),
+            None => filter(),
+        };
+        layer.with_field_prefix(None).with_filter(filter)
+    });
     let to_journal_already = journal.is_some() && std::env::var_os("JOURNAL_STREAM").is_some();
     let people = (!to_journal_already).then(|| {
         tracing_subscriber::fmt::layer()

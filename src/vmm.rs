@@ -14,8 +14,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
+use crate::host::VmId;
+use crate::unit::RUNTIME_ROOT;
+
 /// How long one call may take. The VMM answers in milliseconds, or hangs.
 const LIMIT: Duration = Duration::from_secs(5);
+/// Of the records of calls, which are for the journal alone.
+pub const CALLS: &str = "nkudo::calls";
 /// The largest answer that is read, in bytes: `vm.info` has some 10 KB.
 const LARGEST: usize = 1 << 20;
 
@@ -105,16 +110,40 @@ pub struct DiskConfig {
     pub serial: Option<String>,
 }
 
+impl VmState {
+    /// The word of `nkudo status`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Shutdown => "shut-down",
+            Self::Paused => "paused",
+            Self::BreakPoint => "break-point",
+        }
+    }
+}
+
 /// One VMM, by its API socket.
 #[derive(Debug, Clone)]
 pub struct Vmm {
     socket: Utf8PathBuf,
+    /// For the journal; the steps of a VM's unit have it there anyway.
+    id: Option<VmId>,
 }
 
 impl Vmm {
     pub fn new(socket: &Utf8Path) -> Self {
         Self {
             socket: socket.to_owned(),
+            id: None,
+        }
+    }
+
+    /// A VM's VMM, as its unit has it.
+    pub fn of(id: &VmId) -> Self {
+        Self {
+            socket: format!("{RUNTIME_ROOT}/vms/{id}/api.sock").into(),
+            id: Some(id.clone()),
         }
     }
 
@@ -187,6 +216,41 @@ impl Vmm {
             .map(|_| ())
     }
 
+    /// Stops the vCPUs where they are.
+    pub async fn pause(&self) -> Result<(), VmmError> {
+        self.call(Method::PUT, "vm.pause", None).await.map(|_| ())
+    }
+
+    /// Lets the vCPUs of a paused VM go on.
+    pub async fn resume(&self) -> Result<(), VmmError> {
+        self.call(Method::PUT, "vm.resume", None).await.map(|_| ())
+    }
+
+    /// Writes a paused VM into a directory; `limit` because that takes as long as its memory is large.
+    pub async fn snapshot(&self, url: &str, limit: Duration) -> Result<(), VmmError> {
+        let body = json!({ "destination_url": url }).to_string().into_bytes();
+        let request = "vm.snapshot";
+        tokio::time::timeout(limit, self.exchange(Method::PUT, request, Some(body)))
+            .await
+            .map_err(|_| VmmError::Hangs { request })?
+            .map(|_| ())
+    }
+
+    /// Any call, by whatever name it has; `limit` is the caller's, since some take long.
+    pub async fn any(
+        &self,
+        method: Method,
+        endpoint: &str,
+        body: Option<Vec<u8>>,
+        limit: Duration,
+    ) -> Result<Bytes, VmmError> {
+        // Errors name the calls that nkudo knows; this is one more for the rest of the run.
+        let request: &'static str = endpoint.to_owned().leak();
+        tokio::time::timeout(limit, self.exchange(method, request, body))
+            .await
+            .map_err(|_| VmmError::Hangs { request })?
+    }
+
     async fn call(
         &self,
         method: Method,
@@ -204,6 +268,9 @@ impl Vmm {
         request: &'static str,
         body: Option<Vec<u8>>,
     ) -> Result<Bytes, VmmError> {
+        if method != Method::GET {
+            self.note(request, body.as_deref());
+        }
         let http = |source: hyper::Error| VmmError::Http {
             request,
             source: source.into(),
@@ -258,6 +325,18 @@ impl Vmm {
                     source: "the connection was closed".into(),
                 }),
             },
+        }
+    }
+}
+
+impl Vmm {
+    /// Every call that changes something is in the journal (see `talk`).
+    fn note(&self, request: &str, body: Option<&[u8]>) {
+        let body = body.map(String::from_utf8_lossy).unwrap_or_default();
+        if let Some(id) = &self.id {
+            tracing::debug!(target: CALLS, nkudo_vm = %id, "PUT {request} {body}");
+        } else {
+            tracing::debug!(target: CALLS, "PUT {request} {body}");
         }
     }
 }

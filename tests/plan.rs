@@ -499,7 +499,7 @@ fn change_unit(observed: &mut Observed, before: &Manifest, id: &VmId, change: &U
         main_pid: 1000,
         result: change.result.clone(),
         restarts: change.restarts,
-        active_since: 1,
+        since: 1,
         drop_ins: Vec::new(),
     });
     if let Some(file) = &change.file {

@@ -127,5 +127,5 @@ fn table(listing: &Listing) -> String {
             row.message.clone().unwrap_or_default(),
         ]);
     }
-    super::lines(&table)
+    super::lines(&mut table)
 }

@@ -1,11 +1,16 @@
 //! The verbs of the command line, a file each. They join the pure half to the world and hold no
 //! rules of their own.
 
+pub mod api;
 pub mod check;
 pub mod diff;
+pub mod doctor;
+pub mod force_stop;
 pub mod gc;
 pub mod generations;
+pub mod logs;
 pub mod one_vm;
+pub mod pause;
 pub mod render;
 pub mod schema;
 pub mod status;
@@ -18,7 +23,7 @@ mod sources;
 mod state_dir;
 
 use std::future::Future;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
 
@@ -61,7 +66,15 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Gc(gc) => gc::run(&gc, state_dir),
         Command::Status(status) => status::run(&status, state_dir),
         Command::Start(vm) => one_vm::run(&Request::Start(vm.id), state_dir),
-        Command::Stop(vm) => one_vm::run(&Request::Stop(vm.id), state_dir),
+        Command::Stop(stop) => match stop.force {
+            Some(seconds) => force_stop::run(&stop.id, seconds),
+            None => one_vm::run(&Request::Stop(stop.id), state_dir),
+        },
+        Command::Doctor(doctor) => doctor::run(&doctor, state_dir),
+        Command::Pause(vm) => pause::pause(&vm.id),
+        Command::Resume(vm) => pause::resume(&vm.id),
+        Command::Logs(logs) => logs::run(&logs),
+        Command::Api(api) => api::run(&api),
         Command::Restart(vm) => one_vm::run(&Request::Restart(vm.id), state_dir),
         Command::Schema => schema::run(),
         Command::Unit(step) => Ok(match block_on(steps::run(&step))? {
@@ -90,8 +103,34 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Prints control sequences too, for a terminal.
+fn print_raw(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
+            Err(err).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The columns of a terminal; `None` elsewhere, where lines are as long as they are.
+fn width() -> Option<u16> {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(&stdout);
+    Some(size.map_or(80, |size| size.ws_col.max(40)))
+}
+
 /// A table's lines: it pads every column by a space on both sides.
-fn lines(table: &comfy_table::Table) -> String {
+fn lines(table: &mut comfy_table::Table) -> String {
+    if let Some(width) = width() {
+        // And the space at the left end, which is cut off.
+        table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+        table.set_width(width.saturating_add(1));
+    }
     table.lines().fold(String::new(), |mut text, line| {
         text.push_str(line.strip_prefix(' ').unwrap_or(&line).trim_end());
         text.push('\n');

@@ -1,56 +1,102 @@
 //! `nkudo status`: the state of VMs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use anyhow::bail;
 use camino::Utf8Path;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{Table, presets};
 use jiff::Timestamp;
 
 use crate::cli::Status as Arguments;
 use crate::connections::Connections;
-use crate::generation::Store;
-use crate::observe::{Detail, observe};
-use crate::status::{Status, VmStatus, status};
+use crate::generation::{Manifest, Store};
+use crate::observe::{Detail, closer, observe};
+use crate::status::{LinkStatus, State, Status, VmStatus, status};
 
 use super::{Exit, block_on, print, state_dir};
 
 pub fn run(arguments: &Arguments, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     let store = Store::new(&state_dir::state_dir(given));
-    let current = match store.current()? {
+    block_on(async {
+        let connections = Connections::open().await?;
+        let Some(every) = arguments.watch else {
+            let status = look(arguments, &store, &connections).await?;
+            print(&shown(arguments, &status)?)?;
+            return Ok(Exit::Done);
+        };
+        let mut ticks = tokio::time::interval(Duration::from_secs(every.into()));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
+                _ = ticks.tick() => {}
+            }
+            let status = look(arguments, &store, &connections).await?;
+            let text = shown(arguments, &status)?;
+            // The cursor to the top, the rest of the screen erased; elsewhere one after the other.
+            if std::io::stdout().is_terminal() && !arguments.json {
+                super::print_raw(&format!("\x1b[H\x1b[2J{text}"))?;
+            } else if arguments.json {
+                print(&text)?;
+            } else {
+                print(&format!("{text}\n"))?;
+            }
+        }
+    })
+}
+
+/// The status of what was asked for.
+async fn look(
+    arguments: &Arguments,
+    store: &Store,
+    connections: &Connections,
+) -> anyhow::Result<Status> {
+    let current: Option<(u64, Manifest)> = match store.current()? {
         Some(number) => Some((number, store.manifest(number)?)),
         None => None,
     };
     let newest = store.newest()?;
-    let observed = block_on(async {
-        let connections = Connections::open().await?;
-        let observed = observe(
-            &connections.bus,
-            &connections.manager,
-            &connections.netlink,
-            None,
-            Detail::Status,
-        );
-        Ok(observed.await?)
-    })?;
+    let observed = observe(
+        &connections.bus,
+        &connections.manager,
+        &connections.netlink,
+        None,
+        Detail::Status,
+    );
+    let observed = observed.await?;
+    let none = BTreeMap::new();
+    let declared = current
+        .as_ref()
+        .map_or(&none, |(_, manifest)| &manifest.host.vms);
+    let only = arguments.id.as_ref();
+    let closer = closer(&observed, &connections.netlink, declared, only).await?;
     let current = current
         .as_ref()
         .map(|(number, manifest)| (*number, manifest));
-    let mut status = status(current, newest, &observed);
-    if let Some(id) = &arguments.id {
+    let mut status = status(current, newest, &observed, &closer);
+    if let Some(id) = only {
         status.vms.retain(|vm| vm.id == *id);
         if status.vms.is_empty() {
             bail!("there is no VM {id}\nhint: `nkudo status` lists the VMs");
         }
     }
-    if arguments.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&status)?))?;
+    Ok(status)
+}
+
+fn shown(arguments: &Arguments, status: &Status) -> anyhow::Result<String> {
+    Ok(if arguments.json && arguments.watch.is_some() {
+        // A line for each look.
+        format!("{}\n", serde_json::to_string(&status)?)
+    } else if arguments.json {
+        format!("{}\n", serde_json::to_string_pretty(&status)?)
     } else if arguments.id.is_some() {
-        print(&status.vms.iter().map(details).collect::<String>())?;
+        status.vms.iter().map(details).collect()
     } else {
-        print(&table(&status))?;
-    }
-    Ok(Exit::Done)
+        table(status)
+    })
 }
 
 fn table(status: &Status) -> String {
@@ -71,19 +117,84 @@ fn table(status: &Status) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(["VM", "STATE", "SINCE", "PID", "GENERATION", "REMARKS"]);
+        .set_header(["VM", "STATE", "UP", "MEMORY", "CPU", "ADDRESS", "REMARKS"]);
+    let now = Timestamp::now().as_microsecond();
     for vm in &status.vms {
+        let up = vm.since.filter(|_| is_up(vm.state)).map(|since| {
+            let micros = now.saturating_sub_unsigned(since).max(0);
+            span(Duration::from_micros(micros.unsigned_abs()))
+        });
+        let addresses: Vec<String> = vm
+            .nics
+            .iter()
+            .flat_map(|nic| &nic.addresses)
+            .filter(|address| !is_link_local(address))
+            .map(ToString::to_string)
+            .collect();
         table.add_row([
             vm.id.to_string(),
             vm.state.to_string(),
-            vm.since.map_or_else(dash, since),
-            vm.main_pid.map_or_else(dash, |pid| pid.to_string()),
-            vm.generation.map_or_else(dash, |number| number.to_string()),
+            up.unwrap_or_else(dash),
+            vm.memory.map_or_else(dash, bytes),
+            vm.cpu
+                .map_or_else(dash, |cpu| span(Duration::from_micros(cpu))),
+            addresses.first().cloned().unwrap_or_else(dash),
             remarks(vm).join("; "),
         ]);
     }
-    text + &super::lines(&table)
+    text + &super::lines(&mut table)
+}
+
+const fn is_up(state: State) -> bool {
+    matches!(
+        state,
+        State::Running | State::Paused | State::Starting | State::Stopping
+    )
+}
+
+fn is_link_local(address: &std::net::IpAddr) -> bool {
+    match address {
+        std::net::IpAddr::V4(v4) => v4.is_link_local(),
+        std::net::IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+/// A length of time in two units: `3d 4h`, `2min 5s`, `0.4s`.
+fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let (days, hours) = (seconds / 86400, seconds / 3600 % 24);
+    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
+    if days > 0 {
+        format!("{days}d {hours}h")
+    } else if hours > 0 {
+        format!("{hours}h {minutes}min")
+    } else if minutes > 0 {
+        format!("{minutes}min {rest}s")
+    } else if seconds >= 10 {
+        format!("{seconds}s")
+    } else {
+        format!("{:.1}s", span.as_secs_f32())
+    }
+}
+
+/// Bytes in powers of two, to one decimal.
+fn bytes(bytes: u64) -> String {
+    let mut value = bytes;
+    let mut tenths = 0;
+    let mut unit = "B";
+    for next in ["K", "M", "G", "T"] {
+        if value < 1024 {
+            break;
+        }
+        tenths = value % 1024 * 10 / 1024;
+        value /= 1024;
+        unit = next;
+    }
+    match unit {
+        "B" => format!("{value}B"),
+        _ if value >= 100 => format!("{value}{unit}"),
+        _ => format!("{value}.{tenths}{unit}"),
+    }
 }
 
 fn details(vm: &VmStatus) -> String {
@@ -104,6 +215,38 @@ fn details(vm: &VmStatus) -> String {
     if vm.restarts > 0 {
         line("restarts", vm.restarts.to_string());
     }
+    if let Some(vmm) = &vm.vmm {
+        line("VMM", vmm.clone());
+    }
+    if let Some(guest) = vm.guest {
+        line("guest", guest.to_owned());
+    }
+    if let Some(memory) = vm.memory {
+        line("memory", bytes(memory));
+    }
+    if let Some(cpu) = vm.cpu {
+        line("CPU time", span(Duration::from_micros(cpu)));
+    }
+    for nic in &vm.nics {
+        let place = match (&nic.bridge, nic.link) {
+            (Some(bridge), LinkStatus::Up) => format!("{} in {bridge}", nic.tap),
+            (Some(bridge), _) => format!("{} in {bridge}, down", nic.tap),
+            (None, LinkStatus::Missing) if !is_up(vm.state) => nic.tap.clone(),
+            (None, LinkStatus::Missing) => format!("{}, which is missing", nic.tap),
+            (None, _) => format!("{} in no bridge", nic.tap),
+        };
+        line("NIC", format!("{} {}: {place}", nic.network, nic.mac));
+        for address in &nic.addresses {
+            line("address", address.to_string());
+        }
+    }
+    for disk in &vm.disks {
+        let used = match (disk.size, disk.allocated) {
+            (Some(size), Some(used)) => format!(", {} of {}", bytes(used), bytes(size)),
+            _ => String::new(),
+        };
+        line("disk", format!("{}: {}{used}", disk.name, disk.path));
+    }
     for path in &vm.drop_ins {
         line("drop-in", path.clone());
     }
@@ -117,10 +260,22 @@ fn details(vm: &VmStatus) -> String {
         );
         line("pending", change);
     }
+    if let Some(exit) = &vm.last_exit {
+        let message = exit.message.split_once(" ended: ");
+        let message = message.map_or(exit.message.as_str(), |(_, why)| why);
+        line(
+            "last exit",
+            format!("{}: {message} ({})", since(exit.at), exit.why),
+        );
+    }
     for remark in remarks(vm) {
         line("remark", remark);
     }
-    line("log", format!("journalctl -u {}", vm.unit));
+    if let Some(known) = &vm.diagnosis {
+        line("cause", known.cause.clone());
+        line("remedy", known.remedy.clone());
+    }
+    line("log", format!("nkudo logs {}", vm.id));
     text
 }
 
@@ -132,6 +287,15 @@ fn remarks(vm: &VmStatus) -> Vec<String> {
     }
     if vm.restarts > 0 {
         remarks.push(format!("restarted {} times", vm.restarts));
+    }
+    if let Some(exit) = vm.last_exit.as_ref().filter(|_| !is_up(vm.state)) {
+        remarks.push(exit.why.clone());
+    }
+    if vm.guest.is_some() {
+        remarks.push("its guest panicked, and runs on".to_owned());
+    }
+    if vm.state == State::Paused {
+        remarks.push("`nkudo resume` lets it go on".to_owned());
     }
     if vm.held {
         remarks.push("held: `nkudo start` starts it".to_owned());
@@ -160,4 +324,32 @@ fn since(micros: u64) -> String {
 
 fn dash() -> String {
     "-".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_spans_are_short() {
+        for (value, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1536, "1.5K"),
+            (64 << 20, "64.0M"),
+            (512 << 20, "512M"),
+            (3 << 40, "3.0T"),
+        ] {
+            assert_eq!(bytes(value), text);
+        }
+        for (seconds, text) in [
+            (0.25, "0.2s"),
+            (59.0, "59s"),
+            (125.0, "2min 5s"),
+            (3700.0, "1h 1min"),
+            (200_000.0, "2d 7h"),
+        ] {
+            assert_eq!(span(Duration::from_secs_f64(seconds)), text);
+        }
+    }
 }

@@ -22,6 +22,11 @@ pub fn argv(vm: &Vm, version: Version, runtime_dir: &str) -> Vec<String> {
     // The unit's own /tmp: `nkudo unit post` reads there whether a vCPU failed, because
     // cloud-hypervisor exits with 0 on that as on a guest's power-off.
     option("log-file", vec!["/tmp/cloud-hypervisor.log".to_owned()]);
+    // Likewise: whether the guest panicked, and whether it ever booted, is told nowhere else.
+    option(
+        "event-monitor",
+        vec!["path=/tmp/cloud-hypervisor.events".to_owned()],
+    );
     option(
         "cpus",
         vec![format!("boot={},max={}", vm.vcpus.boot, vm.vcpus.max)],

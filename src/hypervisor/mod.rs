@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_methods)]
 
 mod argv;
+pub mod events;
 mod plug;
 mod version;
 

@@ -12,6 +12,7 @@ use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage,
 };
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, MulticastGroup};
 use tokio::sync::watch;
 
@@ -89,6 +90,34 @@ impl Netlink {
             }
         }
         Ok(links)
+    }
+
+    /// The addresses of the host's neighbours, by Ethernet address.
+    pub async fn neighbours(&self) -> Result<BTreeMap<[u8; 6], BTreeSet<IpAddr>>, LinkError> {
+        let mut neighbours: BTreeMap<[u8; 6], BTreeSet<IpAddr>> = BTreeMap::new();
+        let mut dump = self.handle.neighbours().get().execute();
+        let listed = |source| request("list", "the host's neighbours", source);
+        while let Some(message) = dump.try_next().await.map_err(listed)? {
+            let (mut mac, mut ip) = (None, None);
+            for attribute in &message.attributes {
+                match attribute {
+                    NeighbourAttribute::LinkLayerAddress(address) => {
+                        mac = address.as_slice().try_into().ok();
+                    }
+                    NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
+                        ip = Some(IpAddr::from(*address));
+                    }
+                    NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => {
+                        ip = Some(IpAddr::from(*address));
+                    }
+                    _ => {}
+                }
+            }
+            if let (Some(mac), Some(ip)) = (mac, ip) {
+                neighbours.entry(mac).or_default().insert(ip);
+            }
+        }
+        Ok(neighbours)
     }
 
     /// Makes a bridge that is nkudo's from its first moment, and sets it up.

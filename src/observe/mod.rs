@@ -1,16 +1,20 @@
 //! What there is on the host: effects that only read.
 
 mod capacity;
+mod closer;
 mod holders;
 mod look;
 mod observed;
+mod running;
 mod storage;
 mod units;
 
 pub use capacity::capacity;
+pub use closer::{Closer, DiskUse, VmmHealth, closer, paused_directory};
 pub use look::{ObserveError, held_directory, hypervisor, observe, systemd_version};
 pub use observed::{
     Admin, Detail, Hypervisor, Link, LinkKind, Networkd, Observed, Remains, Specification,
     SystemdVersion, Unit, UnitFacts, UnitOrigin, UnitState,
 };
+pub use running::{Running, Usage};
 pub use storage::{Holder, MadeDisk, Storage, disks, storage};

@@ -100,8 +100,8 @@ pub struct UnitFacts {
     pub result: String,
     /// How often systemd restarted it by itself.
     pub restarts: u32,
-    /// When it became active, in microseconds since 1970; 0 where it did not.
-    pub active_since: u64,
+    /// When its last start began, in microseconds since 1970; 0 where it did not.
+    pub since: u64,
     /// The administrator's drop-ins.
     pub drop_ins: Vec<String>,
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use zbus::Connection;
+use zbus::wire::ObjectPath;
+use zbus::{Connection, OwnedVariant};
 
+use super::running::{Known, Running};
 use super::{Detail, Unit, UnitFacts, UnitOrigin, UnitState};
 use crate::files;
 use crate::host::VmId;
@@ -34,9 +36,11 @@ pub(super) async fn units(
         // `not-found`: only named by another unit's dependency.
         (listing.2 != "not-found").then_some((id, listing))
     });
+    let running = (detail == Detail::Status).then(Running::look);
+    let running = running.as_ref();
     let units = stream::iter(loaded)
         .map(|(id, listing)| async move {
-            let unit = unit(connection, &id, listing, detail).await?;
+            let unit = unit(connection, &id, listing, running).await?;
             Ok::<_, zbus::Error>((id, unit))
         })
         .buffer_unordered(IN_FLIGHT)
@@ -48,7 +52,7 @@ async fn unit(
     connection: &Connection,
     id: &VmId,
     listing: UnitListing,
-    detail: Detail,
+    running: Option<&Running>,
 ) -> zbus::Result<Option<Unit>> {
     let state = match listing.3.as_str() {
         "active" | "reloading" | "refreshing" => UnitState::Active,
@@ -87,30 +91,33 @@ async fn unit(
             read_limits(&mut unit.limits, &String::from_utf8_lossy(&text));
         }
     }
-    let runs = unit.state == UnitState::Active && unit.digest.is_some();
-    if runs && detail == Detail::Plan {
+    let path = listing.6.as_ref();
+    if unit.state == UnitState::Active && unit.digest.is_some() {
+        if let Some(running) = running {
+            let known = running.known(id);
+            unit.facts = match facts(connection, &path, known).await {
+                Ok(facts) => Some(facts),
+                Err(zbus::Error::MethodError(..)) => return Ok(None),
+                Err(err) => return Err(err),
+            };
+        }
         return Ok(Some(unit));
     }
-    let path = listing.6.as_ref();
     let read = async {
         tokio::try_join!(
             property::<bool>(connection, &path, Interface::Unit, "Transient"),
             property::<String>(connection, &path, Interface::Unit, "FragmentPath"),
-            property::<Vec<String>>(connection, &path, Interface::Unit, "DropInPaths"),
-            property::<u64>(connection, &path, Interface::Unit, "ActiveEnterTimestamp"),
             property::<Vec<Vec<u8>>>(connection, &path, Interface::Service, "LogExtraFields"),
-            property::<u32>(connection, &path, Interface::Service, "MainPID"),
             property::<String>(connection, &path, Interface::Service, "Result"),
-            property::<u32>(connection, &path, Interface::Service, "NRestarts"),
+            facts(connection, &path, Known::default()),
         )
     };
-    let (transient, file, drop_ins, active_since, fields, main_pid, result, restarts) =
-        match read.await {
-            Ok(properties) => properties,
-            // It was unloaded in between: a transient unit that has ended is gone.
-            Err(zbus::Error::MethodError(..)) => return Ok(None),
-            Err(err) => return Err(err),
-        };
+    let (transient, file, fields, result, facts) = match read.await {
+        Ok(properties) => properties,
+        // It was unloaded in between: a transient unit that has ended is gone.
+        Err(zbus::Error::MethodError(..)) => return Ok(None),
+        Err(err) => return Err(err),
+    };
     // Asking for the properties of a unit that was unloaded since the listing loads it again, as
     // one that is not found.
     if !transient && file.is_empty() {
@@ -123,14 +130,74 @@ async fn unit(
         .iter()
         .filter_map(|field| std::str::from_utf8(field).ok());
     identify(&mut unit, fields);
-    unit.facts = Some(UnitFacts {
-        main_pid,
-        result,
-        restarts,
-        active_since,
-        drop_ins,
-    });
+    unit.facts = Some(UnitFacts { result, ..facts });
     Ok(Some(unit))
+}
+
+/// Asks systemd for what is not known without it.
+async fn facts(
+    connection: &Connection,
+    path: &ObjectPath<'_>,
+    known: Known,
+) -> zbus::Result<UnitFacts> {
+    let (main_pid, since, restarts, drop_ins) = tokio::try_join!(
+        or_ask(
+            known.main_pid,
+            connection,
+            path,
+            Interface::Service,
+            "MainPID"
+        ),
+        or_ask(
+            known.since,
+            connection,
+            path,
+            Interface::Unit,
+            "InactiveExitTimestamp"
+        ),
+        or_ask(
+            known.restarts,
+            connection,
+            path,
+            Interface::Service,
+            "NRestarts"
+        ),
+        or_ask::<Vec<String>>(
+            known.drop_ins,
+            connection,
+            path,
+            Interface::Unit,
+            "DropInPaths"
+        ),
+    )?;
+    Ok(UnitFacts {
+        main_pid,
+        result: "success".to_owned(),
+        restarts,
+        since,
+        // What SetUnitProperties keeps beside a transient unit is nkudo's own.
+        drop_ins: drop_ins
+            .into_iter()
+            .filter(|path| !path.starts_with(TRANSIENT))
+            .collect(),
+    })
+}
+
+async fn or_ask<T>(
+    known: Option<T>,
+    connection: &Connection,
+    path: &ObjectPath<'_>,
+    interface: Interface,
+    name: &str,
+) -> zbus::Result<T>
+where
+    T: TryFrom<OwnedVariant>,
+    T::Error: Into<zbus::Error>,
+{
+    match known {
+        Some(known) => Ok(known),
+        None => property(connection, path, interface, name).await,
+    }
 }
 
 /// Takes the unit's identity from its journal fields.

@@ -24,6 +24,7 @@ use crate::host::VmId;
 use crate::unit::RUNTIME_ROOT;
 
 pub use access::{grant_disk, revoke_disk, user};
+pub use post::ENDED;
 pub use verdict::{Ending, Verdict, VmmExit};
 
 /// How a step ended, which means something to systemd.

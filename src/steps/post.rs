@@ -3,12 +3,16 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 
+use super::stop::TIMED_OUT;
 use super::verdict::{Ending, Kind, Stop, Vcpus, VmmExit};
 use super::{StepExit, runtime_directory, stop_marker};
+use crate::files;
 use crate::host::VmId;
+use crate::hypervisor::events::Events;
 
-/// The VMM's log, in the unit's own /tmp.
+/// The VMM's log and its events, in the unit's own /tmp.
 const LOG: &str = "/tmp/cloud-hypervisor.log";
+const EVENTS: &str = "/tmp/cloud-hypervisor.events";
 /// How much of its end is read, and how many lines of that are shown.
 const TAIL: u64 = 16 << 10;
 const LINES: usize = 20;
@@ -16,7 +20,7 @@ const LINES: usize = 20;
 const VCPU_FAILED: &str = "VCPU generated error";
 
 /// `MESSAGE_ID` of the record that says why a VM ended (sd_journal_print(3)).
-const ENDED: &str = "bbe3a6f334f74964b9a10ac886373388";
+pub const ENDED: &str = "bbe3a6f334f74964b9a10ac886373388";
 
 pub(super) fn post(id: &VmId) -> anyhow::Result<StepExit> {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
@@ -30,16 +34,17 @@ pub(super) fn post(id: &VmId) -> anyhow::Result<StepExit> {
             "dumped" => VmmExit::Dumped(status),
             _ => VmmExit::None,
         },
-        stop: if stop_marker(&runtime_directory(id)).exists() {
-            Stop::Asked
-        } else {
-            Stop::NotAsked
+        stop: match files::read(&stop_marker(&runtime_directory(id)))?.as_deref() {
+            None => Stop::NotAsked,
+            Some(TIMED_OUT) => Stop::TimedOut,
+            Some(_) => Stop::Asked,
         },
         vcpus: if log.contains(VCPU_FAILED) {
             Vcpus::Failed
         } else {
             Vcpus::Fine
         },
+        events: Events::read(&tail(EVENTS)?),
     };
     let (verdict, kind) = (ending.verdict(), ending.kind());
     let word = verdict.word();

@@ -8,11 +8,14 @@ use super::process::MainProcess;
 use super::{StepExit, api_socket, runtime_directory, stop_marker};
 use crate::files;
 use crate::host::{TimeSpan, VmId};
-use crate::vmm::{Vmm, VmmError};
+use crate::vmm::{VmState, Vmm, VmmError};
 
 /// A guest early in its boot misses the button, so it is pressed again. Not too often: some guests
 /// take every press for a new wish and ask their user.
 const PRESS_AGAIN: Duration = Duration::from_secs(5);
+
+/// What the marker of a stop holds once the guest has had its time.
+pub(super) const TIMED_OUT: &[u8] = b"timed out\n";
 
 /// Always ends with 0: systemd then goes on with SIGTERM where the VMM still runs. Any other code
 /// would leave the unit failed, and its name taken.
@@ -40,6 +43,7 @@ async fn power_off(id: &VmId, limit: TimeSpan) -> anyhow::Result<()> {
         }
         stopped = press(&runtime_directory) => stopped?,
         () = tokio::time::sleep(limit.duration()) => {
+            files::replace(&stop_marker(&runtime_directory), TIMED_OUT, 0o600)?;
             tracing::warn!(
                 "the guest did not react to the power button within {limit}; systemd ends the VMM now"
             );
@@ -51,6 +55,13 @@ async fn power_off(id: &VmId, limit: TimeSpan) -> anyhow::Result<()> {
 /// Presses the button again and again; returns when nobody is there to press it for.
 async fn press(runtime_directory: &Utf8Path) -> anyhow::Result<()> {
     let vmm = Vmm::new(&api_socket(runtime_directory));
+    // A guest that is paused cannot react to what is pressed.
+    if let Ok(VmState::Paused) = vmm.state().await {
+        tracing::info!("the guest was paused, and has to run to power off");
+        if let Err(err) = vmm.resume().await {
+            tracing::warn!("cannot resume the guest: {err}");
+        }
+    }
     loop {
         match vmm.power_button().await {
             Ok(()) => tracing::debug!("pressed the power button"),

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::hypervisor::events::{Boot, Events, Guest};
+
 /// What is known when the VMM has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
@@ -14,11 +16,15 @@ pub struct Ending {
     pub stop: Stop,
     /// Whether the VMM's log has a failed vCPU. cloud-hypervisor ends with 0 on that.
     pub vcpus: Vcpus,
+    /// What the VMM's events say.
+    pub events: Events,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     Asked,
+    /// The guest was asked, and did not react within its `stop-timeout`.
+    TimedOut,
     NotAsked,
 }
 
@@ -45,12 +51,20 @@ pub enum Verdict {
     PoweredOff,
     /// Somebody asked for it.
     Stopped,
+    /// Somebody asked for it, and the guest did not react to its power button in time.
+    StopTimedOut,
     /// Somebody asked for it, and the VMM had to be killed.
     StoppedByKill,
+    /// The guest said that it panicked, and ended.
+    Panicked,
     /// A vCPU failed.
     Crashed,
+    /// The VMM ended with an error before there was a guest: it does not take what it was given.
+    VmmRefused(String),
     /// The VMM ended with an error.
     VmmFailed(String),
+    /// The VMM was killed because it made a system call that it may not make.
+    Seccomp,
     /// The VMM was killed by a signal that nobody asked for.
     VmmKilled(String),
     OutOfMemory,
@@ -77,26 +91,55 @@ impl Ending {
             return Verdict::OutOfMemory;
         }
         match (&self.vmm, self.stop) {
-            (VmmExit::Killed(_) | VmmExit::Dumped(_), Stop::Asked) => Verdict::StoppedByKill,
+            // What kills it is not always whoever asked.
+            (VmmExit::Killed(signal) | VmmExit::Dumped(signal), _) if signal == "SYS" => {
+                Verdict::Seccomp
+            }
+            (VmmExit::Killed(_) | VmmExit::Dumped(_), Stop::Asked | Stop::TimedOut) => {
+                Verdict::StoppedByKill
+            }
             (_, Stop::Asked) => Verdict::Stopped,
+            (_, Stop::TimedOut) => Verdict::StopTimedOut,
             (VmmExit::None, Stop::NotAsked) => Verdict::NotStarted(self.service_result.clone()),
             (_, Stop::NotAsked) if self.service_result == "timeout" => Verdict::StartTimedOut,
             (VmmExit::Killed(signal) | VmmExit::Dumped(signal), Stop::NotAsked) => {
                 Verdict::VmmKilled(signal.clone())
             }
+            (VmmExit::Exited(_), Stop::NotAsked) if self.events.guest == Guest::Panicked => {
+                Verdict::Panicked
+            }
             (VmmExit::Exited(_), Stop::NotAsked) if self.vcpus == Vcpus::Failed => Verdict::Crashed,
             (VmmExit::Exited(status), Stop::NotAsked) if status == "0" => Verdict::PoweredOff,
+            (VmmExit::Exited(status), Stop::NotAsked) if is_systemds(status) => {
+                Verdict::NotStarted(format!("exit code {status}"))
+            }
+            (VmmExit::Exited(status), Stop::NotAsked) if self.events.boot == Boot::Never => {
+                Verdict::VmmRefused(status.clone())
+            }
             (VmmExit::Exited(status), Stop::NotAsked) => Verdict::VmmFailed(status.clone()),
         }
     }
 
     pub fn kind(&self) -> Kind {
         match self.verdict() {
-            Verdict::PoweredOff | Verdict::Stopped | Verdict::StoppedByKill => Kind::Clean,
-            Verdict::Crashed if self.service_result == "success" => Kind::HiddenFailure,
+            Verdict::PoweredOff
+            | Verdict::Stopped
+            | Verdict::StopTimedOut
+            | Verdict::StoppedByKill => Kind::Clean,
+            Verdict::Crashed | Verdict::Panicked if self.service_result == "success" => {
+                Kind::HiddenFailure
+            }
             _ => Kind::Failure,
         }
     }
+}
+
+/// Whether an exit code is systemd's own, from before there was a VMM ("Process Exit Codes" of
+/// systemd.exec(5)).
+fn is_systemds(status: &str) -> bool {
+    status
+        .parse::<u8>()
+        .is_ok_and(|status| (200..=245).contains(&status))
 }
 
 impl Verdict {
@@ -105,9 +148,13 @@ impl Verdict {
         match self {
             Self::PoweredOff => "powered-off",
             Self::Stopped => "stopped",
+            Self::StopTimedOut => "stop-timed-out",
             Self::StoppedByKill => "stopped-by-kill",
+            Self::Panicked => "panicked",
             Self::Crashed => "crashed",
+            Self::VmmRefused(_) => "vmm-refused",
             Self::VmmFailed(_) => "vmm-failed",
+            Self::Seccomp => "seccomp",
             Self::VmmKilled(_) => "vmm-killed",
             Self::OutOfMemory => "out-of-memory",
             Self::StartTimedOut => "start-timed-out",
@@ -122,7 +169,18 @@ impl fmt::Display for Verdict {
             Self::PoweredOff => f.write_str("the guest powered off"),
             Self::Stopped => f.write_str("it was stopped"),
             Self::StoppedByKill => f.write_str("it was stopped, and its VMM had to be killed"),
+            Self::StopTimedOut => f.write_str(
+                "it was stopped, and its guest did not react to the power button within `stop-timeout`",
+            ),
+            Self::Panicked => f.write_str("the guest panicked"),
             Self::Crashed => f.write_str("a vCPU failed: the guest crashed"),
+            Self::VmmRefused(status) => write!(
+                f,
+                "the VMM did not take what it was given, and ended with exit code {status}"
+            ),
+            Self::Seccomp => {
+                f.write_str("the VMM was killed by SIGSYS: it made a system call that it may not make")
+            }
             Self::VmmFailed(status) => write!(f, "the VMM failed with exit code {status}"),
             Self::VmmKilled(signal) => write!(f, "the VMM was killed by SIG{signal}"),
             Self::OutOfMemory => {
@@ -139,11 +197,32 @@ mod tests {
     use super::*;
 
     fn ending(result: &str, vmm: VmmExit, stop: Stop, vcpus: Vcpus) -> (String, Kind) {
+        // Of a VM that ran.
+        told(
+            result,
+            vmm,
+            stop,
+            vcpus,
+            Events {
+                boot: Boot::Once,
+                guest: Guest::Fine,
+            },
+        )
+    }
+
+    fn told(
+        result: &str,
+        vmm: VmmExit,
+        stop: Stop,
+        vcpus: Vcpus,
+        events: Events,
+    ) -> (String, Kind) {
         let ending = Ending {
             service_result: result.to_owned(),
             vmm,
             stop,
             vcpus,
+            events,
         };
         (ending.verdict().word().to_owned(), ending.kind())
     }
@@ -168,30 +247,14 @@ mod tests {
         let clean = |result, vmm, stop, vcpus, word| {
             is(&ending(result, vmm, stop, vcpus), word, Kind::Clean);
         };
+        let (asked, late) = (Stop::Asked, Stop::TimedOut);
         clean("success", exited("0"), NOT_ASKED, FINE, "powered-off");
-        clean("success", exited("0"), Stop::Asked, FINE, "stopped");
-        clean(
-            "success",
-            killed("TERM"),
-            Stop::Asked,
-            FINE,
-            "stopped-by-kill",
-        );
-        clean(
-            "timeout",
-            killed("KILL"),
-            Stop::Asked,
-            FINE,
-            "stopped-by-kill",
-        );
+        clean("success", exited("0"), asked, FINE, "stopped");
+        clean("success", exited("0"), late, FINE, "stop-timed-out");
+        clean("success", killed("TERM"), asked, FINE, "stopped-by-kill");
+        clean("timeout", killed("KILL"), late, FINE, "stopped-by-kill");
         // A crash while it was being stopped has led to what was asked for.
-        clean(
-            "success",
-            exited("0"),
-            Stop::Asked,
-            Vcpus::Failed,
-            "stopped",
-        );
+        clean("success", exited("0"), asked, Vcpus::Failed, "stopped");
     }
 
     #[test]
@@ -201,6 +264,17 @@ mod tests {
         // The same where systemd has seen another failure: it needs no second one.
         let crash = ending("exit-code", exited("0"), NOT_ASKED, Vcpus::Failed);
         is(&crash, "crashed", Kind::Failure);
+        // A guest that panics and then powers off, or fails its vCPU.
+        let panicked = Events {
+            boot: Boot::Once,
+            guest: Guest::Panicked,
+        };
+        for vcpus in [Vcpus::Fine, Vcpus::Failed] {
+            let panic = told("success", exited("0"), NOT_ASKED, vcpus, panicked);
+            is(&panic, "panicked", Kind::HiddenFailure);
+            let stopped = told("success", exited("0"), Stop::Asked, vcpus, panicked);
+            is(&stopped, "stopped", Kind::Clean);
+        }
     }
 
     #[test]
@@ -209,8 +283,12 @@ mod tests {
             |result, vmm, word| is(&ending(result, vmm, NOT_ASKED, FINE), word, Kind::Failure);
         failure("exit-code", exited("1"), "vmm-failed");
         failure("signal", killed("KILL"), "vmm-killed");
+        failure("core-dump", VmmExit::Dumped("SYS".to_owned()), "seccomp");
         failure("oom-kill", killed("KILL"), "out-of-memory");
         failure("timeout", killed("TERM"), "start-timed-out");
         failure("resources", VmmExit::None, "not-started");
+        failure("exit-code", exited("203"), "not-started");
+        let refused = told("exit-code", exited("1"), NOT_ASKED, FINE, Events::default());
+        is(&refused, "vmm-refused", Kind::Failure);
     }
 }

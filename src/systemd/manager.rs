@@ -64,6 +64,9 @@ pub trait Manager {
     /// Reads all units' files again; it answers when that is done.
     fn reload(&self) -> zbus::Result<()>;
 
+    /// Sends a signal to a unit's processes; `whom` is `main`, `control` or `all`.
+    fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
+
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
 
     fn list_units_by_patterns(

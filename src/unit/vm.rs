@@ -294,7 +294,7 @@ mod tests {
         let text = vm_unit(&id, &vm, &programs, "d1", 7).text();
         for line in [
             "ExecStart=:/usr/bin/cloud-hypervisor --api-socket path=/run/nkudo/vms/web/api.sock \
-             --log-file /tmp/cloud-hypervisor.log --cpus boot=1,max=1 --memory size=64M \
+             --log-file /tmp/cloud-hypervisor.log --event-monitor path=/tmp/cloud-hypervisor.events --cpus boot=1,max=1 --memory size=64M \
              --kernel \"/srv/100%%kernel\" --cmdline \"console=ttyS0 a=\\\"$HOME\\\"\" \
              --disk \"path=\\\"/srv/a,b%%c.raw\\\",serial=data,id=disk-data,image_type=raw\"",
             "ExecStartPre=+:/usr/bin/nkudo unit grant web",

@@ -31,11 +31,13 @@ mod live;
 mod machine;
 mod network;
 mod nix;
+mod operating;
 mod programs;
 mod refusals;
 mod sandbox;
 mod stand_in;
 mod switching;
+mod symptoms;
 mod try_out;
 mod until;
 mod vmm;
@@ -91,7 +93,7 @@ fn main() -> std::process::ExitCode {
             eprintln!("host: the cases that need a machine are ignored: {reason}");
         }
     }
-    let themes: [(Needs, &[Case]); 13] = [
+    let themes: [(Needs, &[Case]); 15] = [
         (Needs::Nothing, vmms::CASES),
         (Needs::Machine, machine::CASES),
         (Needs::Machine, hello::CASES),
@@ -100,6 +102,8 @@ fn main() -> std::process::ExitCode {
         (Needs::Machine, live::CASES),
         (Needs::Machine, network::CASES),
         (Needs::Machine, disks::CASES),
+        (Needs::Machine, operating::CASES),
+        (Needs::Machine, symptoms::CASES),
         (Needs::Machine, sandbox::CASES),
         (Needs::Machine, boot::CASES),
         (Needs::Machine, refusals::CASES),

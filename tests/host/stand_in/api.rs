@@ -19,6 +19,8 @@ use super::options::{Disk, Sizes};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
     PowerButton,
+    Pause,
+    Resume,
     VmShutdown,
     VmmShutdown,
 }
@@ -160,7 +162,8 @@ fn answer(line: &str, body: &[u8], machine: &State) -> (String, Option<Asked>) {
     let state = locked(machine).state;
     let none = ("204", String::new());
     let running = |asked: Asked, what: &str| {
-        if state == Some("Running") {
+        let paused = state == Some("Paused");
+        if state == Some("Running") || paused && asked != Asked::Pause {
             return (none.clone(), Some(asked));
         }
         let body = format!(r#"["Error from API","{what}","VM is not running"]"#);
@@ -186,6 +189,11 @@ fn answer(line: &str, body: &[u8], machine: &State) -> (String, Option<Asked>) {
         "PUT /api/v1/vm.resize-disk" => (locked(machine).resize_disk(body), None),
         "PUT /api/v1/vm.add-disk" => (locked(machine).add_disk(body), None),
         "PUT /api/v1/vm.remove-device" => (locked(machine).remove_device(body), None),
+        "PUT /api/v1/vm.pause" => running(Asked::Pause, "The VM could not be paused"),
+        "PUT /api/v1/vm.resume" => match state {
+            Some("Paused") => (none.clone(), Some(Asked::Resume)),
+            _ => running(Asked::Pause, "The VM could not resume"),
+        },
         "PUT /api/v1/vm.shutdown" => running(Asked::VmShutdown, "The VM could not shutdown"),
         "PUT /api/v1/vmm.shutdown" => (("200", String::new()), Some(Asked::VmmShutdown)),
         _ => (("404", r#"["Not Found"]"#.to_owned()), None),

@@ -13,6 +13,7 @@ mod options;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -106,8 +107,11 @@ async fn run(options: &Options, mut log: Option<&mut File>) -> Result<(), Chain>
     let _devices = devices::open(options)?;
     let mut cpu = Cpu::boot(&image)?;
     api.state("Running");
+    let mut paused = false;
+    let mut events = Events::to(options.events.as_deref())?;
+    events.tell("vm", "booted");
     loop {
-        let event = cpu.run();
+        let event = if paused { Event::Idle } else { cpu.run() };
         let mut idle = std::pin::pin!(async {
             match event {
                 Event::Reset => tokio::time::sleep(RESET).await,
@@ -130,9 +134,22 @@ async fn run(options: &Options, mut log: Option<&mut File>) -> Result<(), Chain>
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            () = &mut idle => cpu = Cpu::boot(&image)?,
+            () = &mut idle => {
+                cpu = Cpu::boot(&image)?;
+                events.tell("vm", "rebooted");
+            }
             asked = api.asked() => match asked {
                 Asked::PowerButton => cpu.press_power_button(),
+                Asked::Pause => {
+                    paused = true;
+                    api.state("Paused");
+                    events.tell("vm", "paused");
+                }
+                Asked::Resume => {
+                    paused = false;
+                    api.state("Running");
+                    events.tell("vm", "resumed");
+                }
                 Asked::VmShutdown => {
                     // The VM is gone, and the VMM stays to be told to end.
                     api.state("Created");
@@ -141,5 +158,27 @@ async fn run(options: &Options, mut log: Option<&mut File>) -> Result<(), Chain>
                 Asked::VmmShutdown => return Ok(()),
             },
         }
+    }
+}
+
+/// The file of `--event-monitor`.
+#[derive(Debug)]
+struct Events(Option<File>);
+
+impl Events {
+    fn to(path: Option<&Path>) -> Result<Self, Chain> {
+        let file = path.map(File::create).transpose();
+        file.map(Self).map_err(|err| {
+            Chain::of(["Failed to set up event monitor".to_owned(), err.to_string()])
+        })
+    }
+
+    fn tell(&mut self, source: &str, event: &str) {
+        let Some(file) = &mut self.0 else { return };
+        let event = format!(
+            "{{\n  \"timestamp\": {{\n    \"secs\": 0,\n    \"nanos\": 0\n  }},\n  \"source\": \"{source}\",\n  \
+             \"event\": \"{event}\",\n  \"properties\": null\n}}\n\n"
+        );
+        let _ = file.write_all(event.as_bytes());
     }
 }

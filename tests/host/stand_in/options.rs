@@ -13,6 +13,7 @@ use super::{Chain, NAME, VERSION};
 pub(super) struct Options {
     pub(super) api_socket: Option<PathBuf>,
     pub(super) log_file: Option<PathBuf>,
+    pub(super) events: Option<PathBuf>,
     /// The kernel or the firmware.
     pub(super) payload: PathBuf,
     pub(super) initramfs: Option<PathBuf>,
@@ -54,9 +55,10 @@ pub(super) enum Refusal {
 }
 
 /// The options with one value that may be given once.
-const SINGLE: [&str; 12] = [
+const SINGLE: [&str; 13] = [
     "api-socket",
     "log-file",
+    "event-monitor",
     "cpus",
     "memory",
     "balloon",
@@ -162,6 +164,12 @@ impl Options {
         Ok(Self {
             api_socket,
             log_file: path("log-file"),
+            events: match one("event-monitor") {
+                Some(text) => Keys::parse("event-monitor", text, &["path"])?
+                    .get("path")
+                    .map(PathBuf::from),
+                None => None,
+            },
             payload: path("kernel")
                 .or_else(|| path("firmware"))
                 .unwrap_or_default(),

@@ -1,0 +1,393 @@
+//! Gathers the facts: effects that only read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::facts::{
+    Cgroups, DeviceNode, Distribution, Facts, FileFact, Filesystem, HostState, HugepagePool, Kvm,
+    Programs, Sysctls, SystemdFacts,
+};
+use crate::connections::Connections;
+use crate::generation::{Manifest, Store};
+use crate::host::{Boot, Disk, HypervisorName, Size, Vm, VmId};
+use crate::observe::{self, Detail, Hypervisor, capacity, closer, observe};
+use crate::status::status;
+
+/// Looks at the host; at one VM more closely than at the others.
+pub async fn gather(
+    store: &Store,
+    only: Option<&VmId>,
+    find: impl Fn(&str) -> Option<Utf8PathBuf>,
+) -> Facts {
+    let (systemd, state) = declared_and_there(store, only).await;
+    let manifest = match &state {
+        HostState::Known { manifest, .. } => manifest.as_deref(),
+        HostState::Unknown(_) => None,
+    };
+    let hypervisor = hypervisor(manifest, &find).await;
+    let none = BTreeMap::new();
+    let vms = manifest.map_or(&none, |manifest| &manifest.host.vms);
+    let mut names = vec!["nft"];
+    names.extend(needed_programs(vms));
+    Facts {
+        distribution: distribution(&read("/etc/os-release")),
+        systemd,
+        hypervisor,
+        kvm: kvm(),
+        cgroups: cgroups(),
+        capacity: capacity(),
+        memory_available: meminfo("MemAvailable:"),
+        hugepages: hugepages(),
+        load: read("/proc/loadavg")
+            .split_whitespace()
+            .next()
+            .and_then(|load| load.parse().ok()),
+        sysctls: sysctls(),
+        filesystems: filesystems(store, vms),
+        programs: Programs(names.into_iter().map(|name| (name, find(name))).collect()),
+        iommu: fs::read_dir("/sys/class/iommu").is_ok_and(|mut entries| entries.next().is_some()),
+        files: vms.values().flat_map(files).collect(),
+        state,
+    }
+}
+
+async fn declared_and_there(store: &Store, only: Option<&VmId>) -> (SystemdFacts, HostState) {
+    let connections = match Connections::open().await {
+        Ok(connections) => connections,
+        Err(err) => {
+            let why = format!("{:#}", anyhow::Error::from(err));
+            return (SystemdFacts::Silent(why.clone()), HostState::Unknown(why));
+        }
+    };
+    let systemd = match connections.manager.version().await {
+        Ok(version) => SystemdFacts::Runs { version },
+        Err(err) => SystemdFacts::Silent(err.to_string()),
+    };
+    let state = known(store, &connections, only).await;
+    let state = state.unwrap_or_else(|err| HostState::Unknown(format!("{err:#}")));
+    (systemd, state)
+}
+
+async fn known(
+    store: &Store,
+    connections: &Connections,
+    only: Option<&VmId>,
+) -> anyhow::Result<HostState> {
+    let current = match store.current()? {
+        Some(number) => Some((number, store.manifest(number)?)),
+        None => None,
+    };
+    let manager = &connections.manager;
+    let netlink = &connections.netlink;
+    let observed = observe(&connections.bus, manager, netlink, None, Detail::Status).await?;
+    let none = BTreeMap::new();
+    let declared = current
+        .as_ref()
+        .map_or(&none, |(_, manifest)| &manifest.host.vms);
+    let closer = closer(&observed, netlink, declared, only).await?;
+    let referred = current
+        .as_ref()
+        .map(|(number, manifest)| (*number, manifest));
+    let status = status(referred, store.newest()?, &observed, &closer);
+    let files = manager
+        .list_unit_files_by_patterns(&[], &["nkudo-boot.service", "nkudo.slice"])
+        .await?;
+    let state = |name: &str| {
+        let mut files = files.iter();
+        let found = files.find(|(path, _)| Utf8Path::new(path).file_name() == Some(name));
+        found.map(|(_, state)| state.as_str())
+    };
+    let boot = state("nkudo-boot.service").map(|state| state.starts_with("enabled"));
+    let slice = state("nkudo.slice").is_some();
+    Ok(HostState::Known {
+        manifest: current.map(|(_, manifest)| Box::new(manifest)),
+        observed: Box::new(observed),
+        status: Box::new(status),
+        boot,
+        slice,
+    })
+}
+
+async fn hypervisor(
+    manifest: Option<&Manifest>,
+    find: &impl Fn(&str) -> Option<Utf8PathBuf>,
+) -> (Option<Utf8PathBuf>, Hypervisor) {
+    let path = match manifest.map(|manifest| &manifest.host.hypervisor) {
+        Some(HypervisorName::Absolute(path)) => Some(path.as_path().to_owned()),
+        // What VMs were rendered for, where it is there still.
+        Some(HypervisorName::OnPath(name)) => manifest
+            .map(|manifest| manifest.programs.hypervisor.clone())
+            .filter(|path| path.exists())
+            .or_else(|| find(name)),
+        None => find("cloud-hypervisor"),
+    };
+    match path {
+        Some(path) if path.exists() => {
+            let found = observe::hypervisor(&path).await;
+            (Some(path), found)
+        }
+        _ => (None, Hypervisor::Unusable("command not found".to_owned())),
+    }
+}
+
+fn needed_programs(vms: &BTreeMap<VmId, Vm>) -> BTreeSet<&'static str> {
+    use crate::host::{DiskOrigin, Filesystem};
+    let disks = vms.values().flat_map(|vm| &vm.disks);
+    disks
+        .filter_map(|disk| match &disk.origin {
+            DiskOrigin::Clone { .. } | DiskOrigin::Overlay { .. } => Some("qemu-img"),
+            DiskOrigin::Volume {
+                filesystem: Some(filesystem),
+                ..
+            } => Some(match filesystem {
+                Filesystem::Ext4 => "mkfs.ext4",
+                Filesystem::Xfs => "mkfs.xfs",
+                Filesystem::Btrfs => "mkfs.btrfs",
+                Filesystem::Vfat => "mkfs.vfat",
+            }),
+            _ => None,
+        })
+        .collect()
+}
+
+fn distribution(os_release: &str) -> Distribution {
+    let value = |key: &str| {
+        let line = os_release.lines().find_map(|line| line.strip_prefix(key));
+        line.unwrap_or_default().trim_matches('"').to_owned()
+    };
+    let ids = format!("{} {}", value("ID="), value("ID_LIKE="));
+    let mut ids = ids.split_whitespace();
+    ids.find_map(|id| match id {
+        "nixos" => Some(Distribution::Nixos),
+        "debian" | "ubuntu" => Some(Distribution::Debian),
+        "fedora" | "rhel" | "centos" => Some(Distribution::Fedora),
+        "arch" => Some(Distribution::Arch),
+        _ => None,
+    })
+    .unwrap_or(Distribution::Other)
+}
+
+fn kvm() -> Kvm {
+    let path = "/dev/kvm";
+    let device = match fs::metadata(path) {
+        Err(_) => DeviceNode::Missing,
+        Ok(node) => DeviceNode::There {
+            mode: node.mode() & 0o7777,
+            gid: node.gid(),
+            open_error: fs::File::options()
+                .read(true)
+                .write(true)
+                .open(path)
+                .err()
+                .map(|err| err.to_string()),
+        },
+    };
+    let cpuinfo = read("/proc/cpuinfo");
+    let flags: BTreeSet<&str> = cpuinfo
+        .lines()
+        .find(|line| line.starts_with("flags"))
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let module = ["kvm_intel", "kvm_amd"]
+        .into_iter()
+        .find(|module| Utf8Path::new("/sys/module").join(module).exists());
+    Kvm {
+        device,
+        module: module.map(str::to_owned),
+        cpu_flag: ["vmx", "svm"]
+            .into_iter()
+            .find(|flag| flags.contains(flag))
+            .map(str::to_owned),
+        nested: flags.contains("hypervisor"),
+        group: group("kvm", &read("/etc/group")),
+    }
+}
+
+/// A group's number, by group(5).
+fn group(name: &str, groups: &str) -> Option<u32> {
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+    })
+}
+
+fn cgroups() -> Cgroups {
+    let own = read("/proc/1/cgroup");
+    let root = own
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .map_or("", |path| path.trim_end_matches("/init.scope"));
+    let path = format!("/sys/fs/cgroup{root}/cgroup.controllers");
+    match fs::read_to_string(path) {
+        Ok(controllers) => Cgroups::V2(controllers.split_whitespace().map(str::to_owned).collect()),
+        Err(_) => Cgroups::V1,
+    }
+}
+
+fn meminfo(key: &str) -> Option<Size> {
+    let meminfo = read("/proc/meminfo");
+    let line = meminfo.lines().find(|line| line.starts_with(key))?;
+    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(Size::from_bytes(kibibytes.checked_mul(1024)?))
+}
+
+fn hugepages() -> BTreeMap<Size, HugepagePool> {
+    let directory = "/sys/kernel/mm/hugepages";
+    let mut pools = BTreeMap::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let size = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("hugepages-")?.strip_suffix("kB"))
+            .and_then(|kib| kib.parse::<u64>().ok());
+        let number = |file: &str| {
+            let text = fs::read_to_string(entry.path().join(file)).ok()?;
+            text.trim().parse().ok()
+        };
+        if let (Some(kib), Some(total), Some(free)) =
+            (size, number("nr_hugepages"), number("free_hugepages"))
+        {
+            pools.insert(Size::from_bytes(kib * 1024), HugepagePool { total, free });
+        }
+    }
+    pools
+}
+
+fn sysctls() -> Sysctls {
+    let flag = |path: &str| {
+        let text = fs::read_to_string(path).ok()?;
+        Some(text.trim() != "0")
+    };
+    Sysctls {
+        forward4: flag("/proc/sys/net/ipv4/ip_forward"),
+        forward6: flag("/proc/sys/net/ipv6/conf/all/forwarding"),
+        bridge_netfilter: flag("/proc/sys/net/bridge/bridge-nf-call-iptables"),
+        ksm: fs::read_to_string("/sys/kernel/mm/ksm/run")
+            .ok()
+            .map(|text| text.trim() == "1"),
+        landlock: fs::read_to_string("/sys/kernel/security/lsm")
+            .ok()
+            .map(|text| text.trim().split(',').any(|one| one == "landlock")),
+    }
+}
+
+fn filesystems(store: &Store, vms: &BTreeMap<VmId, Vm>) -> BTreeMap<Utf8PathBuf, Filesystem> {
+    let mut places: Vec<(Utf8PathBuf, String)> = vec![
+        (
+            store.state_dir().to_owned(),
+            "the state directory".to_owned(),
+        ),
+        (
+            "/run".into(),
+            "sockets and what VMs were started from".to_owned(),
+        ),
+        ("/var/log".into(), "the journal".to_owned()),
+        ("/tmp".into(), "VMMs' own logs".to_owned()),
+    ];
+    for (id, vm) in vms {
+        for disk in &vm.disks {
+            places.push((
+                disk.path.as_path().to_owned(),
+                format!("disk {} of {id}", disk.name),
+            ));
+        }
+    }
+    // By the device, whatever it is called first.
+    let mut seen: BTreeMap<u64, Utf8PathBuf> = BTreeMap::new();
+    let mut filesystems: BTreeMap<Utf8PathBuf, Filesystem> = BTreeMap::new();
+    for (path, what) in places {
+        // What is not there yet will be where its parent is.
+        let there = path.ancestors().find(|path| path.exists());
+        let Some((there, metadata)) = there.and_then(|path| Some((path, path.metadata().ok()?)))
+        else {
+            continue;
+        };
+        if metadata.file_type().is_block_device() {
+            continue;
+        }
+        let Ok(statistics) = rustix::fs::statvfs(there.as_std_path()) else {
+            continue;
+        };
+        let key = seen.entry(metadata.dev()).or_insert_with(|| {
+            if metadata.is_dir() {
+                there.to_owned()
+            } else {
+                there.parent().unwrap_or(there).to_owned()
+            }
+        });
+        filesystems
+            .entry(key.clone())
+            .or_insert_with(|| Filesystem {
+                uses: BTreeSet::new(),
+                size: statistics.f_blocks * statistics.f_frsize,
+                available: statistics.f_bavail * statistics.f_frsize,
+                inodes: statistics.f_files,
+                inodes_free: statistics.f_favail,
+            })
+            .uses
+            .insert(what);
+    }
+    filesystems
+}
+
+fn files(vm: &Vm) -> Vec<(Utf8PathBuf, FileFact)> {
+    let boot: Vec<&Utf8Path> = match &vm.boot {
+        Boot::Kernel { kernel, initrd, .. } => std::iter::once(kernel.as_path())
+            .chain(initrd.as_ref().map(crate::host::AbsolutePath::as_path))
+            .collect(),
+        Boot::Firmware(firmware) => vec![firmware.as_path()],
+    };
+    let disks = vm.disks.iter().map(|disk: &Disk| disk.path.as_path());
+    boot.into_iter()
+        .chain(disks)
+        .map(|path| (path.to_owned(), file(path)))
+        .collect()
+}
+
+fn file(path: &Utf8Path) -> FileFact {
+    match path.metadata() {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => FileFact::Missing,
+        Err(err) => FileFact::Unknown(err.to_string()),
+        Ok(metadata) if metadata.is_file() => FileFact::File {
+            readable: metadata.mode() & 0o004 != 0,
+        },
+        Ok(metadata) if metadata.file_type().is_block_device() => FileFact::BlockDevice,
+        Ok(_) => FileFact::Other,
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distributions_are_told_apart_also_by_whom_they_are_like() {
+        for (text, expected) in [
+            ("ID=nixos\n", Distribution::Nixos),
+            ("NAME=x\nID=ubuntu\nID_LIKE=debian\n", Distribution::Debian),
+            (
+                "ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n",
+                Distribution::Fedora,
+            ),
+            ("ID=manjaro\nID_LIKE=arch\n", Distribution::Arch),
+            ("", Distribution::Other),
+        ] {
+            assert_eq!(distribution(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_groups_number_is_read() {
+        assert_eq!(group("kvm", "root:x:0:\nkvm:x:104:a,b\n"), Some(104));
+        assert_eq!(group("kvm", "kvmx:x:1:\n"), None);
+    }
+}

@@ -1,0 +1,341 @@
+//! What somebody does who runs VMs: look, read, pause, stop what is stuck.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::guest::Then;
+use super::host::{Host, LAN, unit, vm, vm_alone};
+use super::machine::Networkd;
+use super::until::until;
+
+cases![
+    a_status_says_what_a_vm_is_uses_and_has,
+    why_a_vm_ended_is_shown_when_it_is_gone,
+    a_vm_is_paused_and_goes_on,
+    the_log_has_the_console_and_the_rest_apart,
+    any_call_of_the_api_can_be_made,
+    a_forced_stop_says_each_step_and_ends_a_vmm_that_is_stuck,
+    what_is_printed_fits_80_columns_and_has_no_colour_where_nobody_wants_it,
+];
+
+fn running(then: Then, more: &str) -> Host {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", then);
+    host.switch_to(&[LAN, &vm("web", more)].concat()).done();
+    host.printed("web", 1);
+    host
+}
+
+/// The only VM of `nkudo status --json`.
+fn status(host: &Host, arguments: &[&str]) -> Value {
+    let mut argv = vec!["status", "--json"];
+    argv.extend(arguments);
+    let status = host.nkudo(&argv).done();
+    let status: Value = serde_json::from_str(&status.stdout).unwrap();
+    status["vms"][0].clone()
+}
+
+fn a_status_says_what_a_vm_is_uses_and_has() {
+    let host = running(Then::PowerOffWhenAsked, "");
+    host.tap_is_in("web", "nk-lan");
+    // As if the guest had spoken to the host.
+    let mac = status(&host, &[])["nics"][0]["mac"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let neighbour = [
+        "ip",
+        "neigh",
+        "add",
+        "192.168.100.10",
+        "lladdr",
+        &mac,
+        "dev",
+        "nk-lan",
+    ];
+    host.machine.ok(&neighbour);
+    for arguments in [&[][..], &["web"]] {
+        let web = status(&host, arguments);
+        assert_eq!(web["state"], "running", "{web}");
+        assert_eq!(web["main-pid"], host.main_pid("web"));
+        assert_eq!(web["restarts"], 0);
+        let nic = &web["nics"][0];
+        assert_eq!(
+            (&nic["tap"], &nic["bridge"]),
+            (&"nkt-web-0".into(), &"nk-lan".into())
+        );
+        assert_eq!(nic["link"], "up");
+        assert_eq!(nic["addresses"][0], "192.168.100.10");
+        // The same as systemd says, which has it from the same file.
+        let cpu: u64 = host.property("web", "CPUUsageNSec").parse().unwrap();
+        let shown = web["cpu"].as_u64().unwrap() * 1000;
+        assert!(shown <= cpu && cpu - shown < 5_000_000_000, "{shown} {cpu}");
+        let started: u64 = {
+            let argv = [
+                "systemctl",
+                "show",
+                "--timestamp=unix",
+                "--value",
+                "-p",
+                "InactiveExitTimestamp",
+                &unit("web"),
+            ];
+            host.machine
+                .ok(&argv)
+                .trim()
+                .trim_start_matches('@')
+                .parse()
+                .unwrap()
+        };
+        let since = web["since"].as_u64().unwrap() / 1_000_000;
+        assert!(since.abs_diff(started) <= 1, "{since} {started}");
+    }
+    assert_eq!(status(&host, &["web"])["vmm"], "running");
+    // What systemd does by itself is seen too.
+    let pid = host.main_pid("web");
+    host.machine.ok(&["kill", "-KILL", &pid.to_string()]);
+    host.active_again("web", pid);
+    let web = status(&host, &[]);
+    assert_eq!(web["restarts"], 1, "{web}");
+    assert_eq!(web["main-pid"], host.main_pid("web"));
+    // And what an administrator changed.
+    let path = "/etc/systemd/system/nkudo-vm@web.service.d/mine.conf";
+    host.machine
+        .write(path, "[Service]\nCPUWeight=200\n", 0o644);
+    host.machine.ok(&["systemctl", "daemon-reload"]);
+    assert_eq!(status(&host, &[])["drop-ins"][0], path);
+    host.machine.ok(&["ip", "link", "set", "nkt-web-0", "down"]);
+    let details = host.nkudo(&["status", "web"]).done();
+    assert!(
+        details.stdout.contains("nkt-web-0 in nk-lan, down"),
+        "{details}"
+    );
+    host.machine.ok(&["ip", "link", "del", "nkt-web-0"]);
+    let details = host.nkudo(&["status", "web"]).done();
+    assert!(
+        details.stdout.contains("nkt-web-0, which is missing"),
+        "{details}"
+    );
+}
+
+fn why_a_vm_ended_is_shown_when_it_is_gone() {
+    let host = running(Then::PowerOffWhenAsked, "");
+    assert_eq!(host.ask("web", "PUT vm.power-button").0, 204);
+    host.is_gone("web");
+    until(
+        "the journal has it",
+        || match status(&host, &[])["last-exit"]["why"].as_str() {
+            Some("powered-off") => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    );
+    let table = host.nkudo(&["status"]).done();
+    assert!(table.stdout.contains("powered-off"), "{table}");
+    let details = host.nkudo(&["status", "web"]).done();
+    assert!(
+        details.stdout.contains("the guest powered off"),
+        "{details}"
+    );
+    // A VMM that refuses what it is given says why, and what to do.
+    host.machine.ok(&["rm", "/srv/guests/web"]);
+    host.nkudo(&["switch"]).ended(4);
+    until("the refusal is seen", || {
+        let web = status(&host, &["web"]);
+        if web["last-exit"]["why"] == "vmm-refused" {
+            let cause = web["diagnosis"]["cause"].as_str().unwrap_or_default();
+            assert!(cause.contains("kernel is not there"), "{web}");
+            Ok(())
+        } else {
+            Err(web.to_string())
+        }
+    });
+    let details = host.nkudo(&["status", "web"]).done();
+    assert!(details.stdout.contains("remedy"), "{details}");
+}
+
+fn a_vm_is_paused_and_goes_on() {
+    let host = running(Then::PowerOffWhenAsked, "");
+    host.nkudo(&["pause", "web"]).done().says("paused web");
+    host.nkudo(&["pause", "web"]).done().says("already");
+    assert_eq!(status(&host, &[])["state"], "paused");
+    assert_eq!(status(&host, &["web"])["state"], "paused");
+    host.nkudo(&["resume", "web"]).done();
+    assert_eq!(status(&host, &[])["state"], "running");
+    // Past nkudo: asked closely, the VMM says so nevertheless.
+    assert_eq!(host.ask("web", "PUT vm.pause").0, 204);
+    assert_eq!(status(&host, &["web"])["state"], "paused");
+    // A guest that is paused powers off as any other.
+    let begun = Instant::now();
+    host.nkudo(&["stop", "web"]).done();
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    host.is_gone("web");
+    let journal = host.journal("web");
+    assert!(journal.contains("the guest powered off"), "{journal}");
+    host.nkudo(&["pause", "web"]).ended(1).says("does not run");
+    host.nkudo(&["resume", "web"]).ended(1).says("does not run");
+}
+
+fn the_log_has_the_console_and_the_rest_apart() {
+    let host = running(Then::PowerOffWhenAsked, "");
+    host.nkudo(&["stop", "web"]).done();
+    host.is_gone("web");
+    let _ = host.machine.run(&["journalctl", "--sync"]);
+    let logs = |more: &[&str]| {
+        let mut argv = vec!["logs", "web"];
+        argv.extend(more);
+        host.nkudo(&argv).done().stdout
+    };
+    let console = logs(&["--console"]);
+    assert!(console.starts_with("hello from web"), "{console}");
+    assert_eq!(console.lines().count(), 1, "{console}");
+    let rest = logs(&["--no-console"]);
+    assert!(!rest.contains("hello from web"), "{rest}");
+    // Its steps, systemd, nkudo, and the calls that were made.
+    for part in [
+        "VM web ended",
+        "Started nkudo-vm@web.service",
+        "stopped web in",
+        "PUT vm.power-button",
+    ] {
+        assert!(rest.contains(part), "no {part:?} in\n{rest}");
+    }
+    let all = logs(&[]);
+    assert!(
+        all.contains("hello from web") && all.contains("VM web ended"),
+        "{all}"
+    );
+    assert_eq!(logs(&["--since", "1h", "-n", "1"]).lines().count(), 1);
+    assert_eq!(logs(&["--since", "2099-01-01"]), "");
+}
+
+fn any_call_of_the_api_can_be_made() {
+    let host = running(Then::PowerOffWhenAsked, "");
+    let info = host.nkudo(&["api", "web", "GET", "vm.info"]).done();
+    let info: Value = serde_json::from_str(&info.stdout).unwrap();
+    assert_eq!(info["state"], "Running");
+    assert_eq!(
+        host.nkudo(&["api", "web", "put", "vm.pause"]).done().stdout,
+        ""
+    );
+    host.nkudo(&["api", "web", "PUT", "vm.pause"])
+        .ended(1)
+        .says("the VMM refused vm.pause");
+    host.nkudo(&["api", "web", "PUT", "vm.nonsense"])
+        .ended(1)
+        .says("the VMM refused vm.nonsense");
+    host.nkudo(&["api", "web", "GET", "../x"]).ended(2);
+    host.nkudo(&["api", "web", "PUT", "vm.resize", "nonsense"])
+        .ended(1)
+        .says("not JSON");
+    host.nkudo(&["api", "db", "GET", "vm.info"])
+        .ended(1)
+        .says("VM db does not run");
+    let _ = host.machine.run(&["journalctl", "--sync"]);
+    let journal = host.machine.ok(&[
+        "journalctl",
+        "-q",
+        "-o",
+        "cat",
+        "NKUDO_VM=web",
+        "_COMM=nkudo",
+    ]);
+    assert!(journal.contains("PUT vm.pause"), "{journal}");
+}
+
+fn a_forced_stop_says_each_step_and_ends_a_vmm_that_is_stuck() {
+    let host = Host::boot(Networkd::On);
+    host.guest("kind", Then::PowerOffWhenAsked);
+    host.guest("deaf", Then::Halt);
+    let vms = ["kind", "deaf"].map(|id| vm_alone(id, "stop-timeout = \"10min\""));
+    host.switch_to(&vms.concat()).done();
+    host.nkudo(&["stop", "kind", "--force"])
+        .done()
+        .says("pressed the power button of kind")
+        .does_not_say("SIGTERM");
+    host.is_gone("kind");
+    // A stop that somebody else waits for, and that holds the lock, is no hindrance.
+    let waiting = [
+        "systemd-run",
+        "-q",
+        "--unit=waiting",
+        "nkudo",
+        "stop",
+        "deaf",
+    ];
+    host.machine.ok(&waiting);
+    until("the stop is under way", || {
+        match host.property("deaf", "ActiveState").as_str() {
+            "deactivating" => Ok(()),
+            other => Err(other.to_owned()),
+        }
+    });
+    let begun = Instant::now();
+    host.nkudo(&["stop", "deaf", "--force=1"])
+        .done()
+        .says("SIGTERM to the VMM of deaf")
+        .does_not_say("SIGKILL");
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begun.elapsed()
+    );
+    host.is_gone("deaf");
+    // One that does not react to SIGTERM either.
+    let vmm = "#!/usr/bin/sh\ntrap '' TERM\ncloud-hypervisor \"$@\"\n[ \"$1\" = --version ] || sleep 3600\n";
+    host.machine.write("/usr/local/bin/stubborn", vmm, 0o755);
+    host.guest("stuck", Then::Halt);
+    let stuck = vm_alone("stuck", "stop-timeout = \"10min\"");
+    host.switch_to(&["[host]\nhypervisor = \"stubborn\"\n", &vms.concat(), &stuck].concat())
+        .done();
+    host.nkudo(&["stop", "stuck", "--force=1"])
+        .done()
+        .says("SIGTERM to the VMM of stuck")
+        .says("SIGKILL to all processes of stuck");
+    host.is_gone("stuck");
+    host.nkudo(&["stop", "stuck", "--force"])
+        .done()
+        .says("stuck does not run");
+    // They are held, as by any stop.
+    host.nkudo(&["switch"]).done();
+    for id in ["kind", "deaf", "stuck"] {
+        assert_eq!(host.property(id, "LoadState"), "not-found");
+    }
+}
+
+fn what_is_printed_fits_80_columns_and_has_no_colour_where_nobody_wants_it() {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.guest("a-vm-of-a-long-name", Then::PowerOff);
+    let vms = [LAN, &vm("web", ""), &vm("a-vm-of-a-long-name", "")];
+    host.switch_to(&vms.concat()).done();
+    host.nkudo(&["stop", "web"]).done();
+    let on_terminal = |command: &str| {
+        let script = format!("stty cols 80 rows 24; {command}");
+        host.machine.ok(&["script", "-qec", &script, "/dev/null"])
+    };
+    for command in ["nkudo status", "nkudo generations", "nkudo doctor || true"] {
+        let text = on_terminal(command);
+        for line in text.lines() {
+            let width = line.trim_end_matches('\r').chars().count();
+            assert!(width <= 80, "{command}: {width} columns: {line}");
+        }
+    }
+    let piped = host.nkudo(&["status"]).done();
+    assert!(
+        !piped.stdout.contains('\x1b') && !piped.stderr.contains('\x1b'),
+        "{piped}"
+    );
+    let quiet = on_terminal("NO_COLOR=1 nkudo status; NO_COLOR=1 nkudo start nonexistent; true");
+    assert!(!quiet.contains('\x1b'), "{quiet:?}");
+    // A guest's words do not speak to the terminal.
+    let logs = on_terminal("nkudo logs web");
+    assert!(
+        !logs.contains('\x1b') && logs.contains("hello from web"),
+        "{logs:?}"
+    );
+}

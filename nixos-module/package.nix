@@ -3,12 +3,34 @@
 , stdenv
 , rustPlatform
 , makeBinaryWrapper
+, btrfs-progs
+, dnsmasq
+, dosfstools
+, e2fsprogs
+, nftables
+, openssh
+, qemu
 , systemd
+, xfsprogs
 }:
 
 let
   cargo = lib.importTOML ../Cargo.toml;
   root = toString ../.;
+
+  # What nkudo runs, if a configuration asks for it: file systems, images, rules, addresses, and systemd's own.
+  programs = [
+    btrfs-progs
+    dnsmasq
+    dosfstools
+    e2fsprogs
+    nftables
+    openssh
+    # qemu-img
+    (qemu.override { toolsOnly = true; })
+    systemd
+    xfsprogs
+  ];
 in
 rustPlatform.buildRustPackage {
   pname = "nkudo";
@@ -54,7 +76,7 @@ rustPlatform.buildRustPackage {
 
   # After what a host has already, so that an administrator's own programs go before.
   postFixup = ''
-    wrapProgram $out/bin/nkudo --suffix PATH : ${lib.makeBinPath [ systemd ]}
+    wrapProgram $out/bin/nkudo --suffix PATH : ${lib.makeBinPath programs}
   '';
 
   meta = {

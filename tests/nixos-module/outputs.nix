@@ -16,13 +16,23 @@ let
   };
 
   # What the package hands to nixpkgs' builder.
-  package = import ../../nixos-module/package.nix {
+  package = import ../../nixos-module/package.nix ({
     inherit lib;
     inherit (pkgs) stdenv;
-    makeBinaryWrapper = pkgs.package "makeBinaryWrapper" { };
-    systemd = pkgs.package "systemd" { };
     rustPlatform.buildRustPackage = lib.id;
-  };
+  } // lib.genAttrs [
+    "btrfs-progs"
+    "dnsmasq"
+    "dosfstools"
+    "e2fsprogs"
+    "makeBinaryWrapper"
+    "nftables"
+    "openssh"
+    "qemu"
+    "systemd"
+    "xfsprogs"
+  ]
+    (name: pkgs.package name { }));
 
   perSystem = lib.genAttrs [ "checks" "devShells" "legacyPackages" "packages" ]
     (output: lib.mapAttrs (_: lib.attrNames) self.${output});

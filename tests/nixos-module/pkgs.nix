@@ -11,6 +11,7 @@ let
       "/nix/store/${lib.substring 0 32 hash}-${name}";
     meta.mainProgram = name;
     overrideAttrs = more: package name (attributes // more);
+    override = _: package name attributes;
   };
 
   named = lib.genAttrs [

@@ -134,8 +134,11 @@ in
       (mkIf (cfg.images != { }) { image = fromSchema.written cfg.images; })
     ]);
 
-    environment.systemPackages = [ cfg.package ];
-    environment.etc."nkudo/nkudo.toml".source = file;
+    environment = {
+      # A file that does not name its hypervisor means the one on PATH.
+      systemPackages = [ cfg.package pkgs.cloud-hypervisor ];
+      etc."nkudo/nkudo.toml".source = file;
+    };
 
     # kvm_intel and kvm_amd are loaded by udev for the CPU that is there.
     boot.kernelModules = [ "kvm" "tun" "bridge" "vhost_net" "vhost_vsock" ];
@@ -164,6 +167,7 @@ in
             "firewall.service"
           ] ++ lib.optional fetches "network-online.target";
           unitConfig.RequiresMountsFor = [ stateDir ];
+          path = [ pkgs.cloud-hypervisor ];
           # In one step, in the new configuration: there is nothing to stop in the old one.
           stopIfChanged = false;
           restartTriggers = [ file ];

@@ -45,7 +45,8 @@ in
 lib.mapAttrs
   (_: test:
   let
-    inherit ((if lib.isFunction test then test { inherit lib; } else test)) nodes testScript;
+    called = if lib.isFunction test then test { inherit lib; } else test;
+    inherit (called) nodes testScript;
     machine = evaluate [ nodes.machine ];
   in
   {

@@ -32,8 +32,22 @@ in
 
   fmt = cargo "fmt" [ pkgs.rustfmt ] "cargo fmt --check";
 
-  # The module's evaluation, with the library of this nixpkgs, is one of them. Those that need root and a
-  # machine of their own say that they are ignored.
+  # The example as a whole NixOS: its file, which `nkudo check` has found good, and in it the guest's image.
+  module = (import (pkgs.path + "/nixos/lib/eval-config.nix") {
+    system = null;
+    modules = [
+      ../../nixos-module
+      ../../examples/nixos/configuration.nix
+      {
+        nixpkgs.pkgs = pkgs;
+        boot.loader.grub.enable = false;
+        fileSystems."/" = { device = "none"; fsType = "tmpfs"; };
+      }
+    ];
+  }).config.environment.etc."nkudo/nkudo.toml".source;
+
+  # The module's evaluation against stand-ins, with the library of this nixpkgs, is one of them. Those that need
+  # root and a machine of their own say that they are ignored.
   tests = cargo "tests" (with pkgs; [ deadnix nix nixpkgs-fmt statix ]) ''
     export NIXPKGS_LIB=${lib.escapeShellArg "${pkgs.path}/lib"}
     export NIX_STATE_DIR="$TMPDIR/nix" NIX_LOG_DIR="$TMPDIR/nix"

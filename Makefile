@@ -32,9 +32,9 @@ try: host-tools
 
 # What the host tests boot a throw-away Debian with. Without root they are ignored, and say so.
 host-tools:
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { command -v mmdebstrap && command -v systemd-nspawn; } >/dev/null; then \
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { command -v mmdebstrap && command -v systemd-nspawn && command -v mcopy; } >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-			mmdebstrap systemd-container debian-archive-keyring iproute2 util-linux >/dev/null; \
+			mmdebstrap systemd-container debian-archive-keyring iproute2 util-linux mtools >/dev/null; \
 	fi
 
 # What the files of Nix's are parsed and linted with; where it cannot be had, the tests that want it are

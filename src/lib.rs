@@ -32,6 +32,7 @@ pub mod network;
 pub mod observe;
 pub mod plan;
 pub mod programs;
+pub mod seed;
 pub mod status;
 pub mod steps;
 pub mod systemd;

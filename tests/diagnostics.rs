@@ -10,11 +10,15 @@
     reason = "a case that is wrong fails by panicking"
 )]
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nkudo::config::{Diagnostic, Source, load, load_with_origins, render, warnings};
+use camino::Utf8PathBuf;
+use nkudo::config::{
+    Attached, Diagnostic, Source, load, load_attached, load_with_origins, render, warnings,
+};
 use nkudo::host::{Capacity, Size};
 
 fn folder(name: &str) -> PathBuf {
@@ -55,17 +59,37 @@ fn sources(case: &Path) -> Vec<Source> {
         name: path.file_name().unwrap().to_str().unwrap().to_owned(),
         text: fs::read_to_string(path).unwrap(),
     };
-    files.iter().map(source).collect()
+    files
+        .iter()
+        .filter(|path| is_toml(path))
+        .map(source)
+        .collect()
+}
+
+/// The files of a case that its configuration names: those that are not TOML, as /etc/nkudo has them.
+fn attached(case: &Path, wanted: &BTreeSet<Utf8PathBuf>) -> Vec<Attached> {
+    let attached = |path: &Utf8PathBuf| Attached {
+        path: path.clone(),
+        text: fs::read_to_string(case.join(path.file_name().unwrap()))
+            .map_err(|_| "No such file".to_owned()),
+    };
+    wanted.iter().map(attached).collect()
 }
 
 /// Compares what `look` finds in each case with what is recorded.
-fn compare(cases: &[PathBuf], look: impl Fn(&[Source]) -> Result<Vec<Diagnostic>, String>) {
+fn compare(
+    cases: &[PathBuf],
+    look: impl Fn(&[Source], &[Attached]) -> Result<Vec<Diagnostic>, String>,
+) {
     let bless = std::env::var_os("NKUDO_BLESS").is_some();
     let mut differing = String::new();
     for case in cases {
         let name = case.file_name().unwrap().to_str().unwrap();
-        let sources = sources(case);
-        let said = match look(&sources) {
+        let mut sources = sources(case);
+        let attached = attached(case, &load(&sources).wanted);
+        let found = look(&sources, &attached);
+        sources.extend(attached.iter().map(Attached::source));
+        let said = match found {
             Ok(found) => render(&found, &sources),
             Err(why) => {
                 writeln!(differing, "=== {name}: {why}").unwrap();
@@ -93,8 +117,8 @@ fn compare(cases: &[PathBuf], look: impl Fn(&[Source]) -> Result<Vec<Diagnostic>
 fn every_bad_file_is_explained_as_recorded() {
     let mut all = cases(&folder(""));
     all.extend(cases(&folder("structural")));
-    compare(&all, |sources| {
-        let outcome = load(sources);
+    compare(&all, |sources, attached| {
+        let outcome = load_attached(sources, attached);
         if outcome.host.is_some() || outcome.diagnostics.is_empty() {
             return Err("nothing is wrong with it".to_owned());
         }
@@ -110,7 +134,7 @@ fn every_surprise_is_explained_as_recorded() {
         cpus: Some(8),
         hugepages: [(Size::from_mib(2), 512), (Size::from_mib(1024), 0)].into(),
     };
-    compare(&cases(&folder("warnings")), |sources| {
+    compare(&cases(&folder("warnings")), |sources, _| {
         let (outcome, origins) = load_with_origins(sources);
         let Some(host) = outcome.host else {
             return Err(format!("it is wrong: {:#?}", outcome.diagnostics));

@@ -13,8 +13,8 @@ use std::fs;
 use std::path::Path;
 
 use camino::Utf8PathBuf;
-use nkudo::config::{self, Source};
-use nkudo::generation::{Generation, Input, Origin, Rendering};
+use nkudo::config::{self, Attached, Outcome, Source};
+use nkudo::generation::{Generation, Input, Origin, Rendering, Role};
 use nkudo::host::Host;
 use nkudo::hypervisor::Version;
 use nkudo::unit::Programs;
@@ -72,9 +72,11 @@ fn rendering_twice_gives_the_same_bytes() {
 fn the_number_is_not_in_the_id_and_everything_else_is() {
     let case = cases().remove(0);
     let (host, programs) = (host(&case), programs());
-    let input = Input::new("nkudo.toml".to_owned(), "text");
+    let input = Input::new("nkudo.toml".to_owned(), "text", Role::Configuration);
+    let first_boots = BTreeMap::new();
     let rendering = |inputs| Rendering {
         host: &host,
+        first_boots: &first_boots,
         programs: &programs,
         origin: Origin::Default,
         inputs,
@@ -122,21 +124,35 @@ fn programs() -> Programs {
     }
 }
 
-fn host(case: &Path) -> Host {
+/// What a case's configuration means. `attached/` has the files of /etc/nkudo that it names.
+fn outcome(case: &Path) -> Outcome {
     let sources = [Source {
         name: "nkudo.toml".to_owned(),
         text: fs::read_to_string(case.join("nkudo.toml")).unwrap(),
     }];
-    let outcome = config::load(&sources);
+    let attached = |path: &Utf8PathBuf| Attached {
+        path: path.clone(),
+        text: Ok(
+            fs::read_to_string(case.join("attached").join(path.file_name().unwrap())).unwrap(),
+        ),
+    };
+    let wanted = config::load(&sources).wanted;
+    let attached: Vec<Attached> = wanted.iter().map(attached).collect();
+    let outcome = config::load_attached(&sources, &attached);
     let said = config::render(&outcome.diagnostics, &sources);
+    assert!(outcome.host.is_some(), "{}: {said}", case.display());
     outcome
-        .host
-        .unwrap_or_else(|| panic!("{}: {said}", case.display()))
+}
+
+fn host(case: &Path) -> Host {
+    outcome(case).host.unwrap()
 }
 
 fn generation(case: &Path) -> Generation {
+    let outcome = outcome(case);
     let rendering = Rendering {
-        host: &host(case),
+        host: &outcome.host.unwrap(),
+        first_boots: &outcome.first_boots,
         programs: &programs(),
         origin: Origin::Default,
         inputs: &[],

@@ -261,6 +261,7 @@ fn manifest(text: &str, case: &Path) -> Manifest {
         panic!("{}: {said}", case.display());
     };
     let rendering = Rendering {
+        first_boots: &outcome.first_boots,
         host: &host,
         programs: &programs(),
         origin: Origin::Default,

@@ -101,6 +101,11 @@ impl Apply<'_> {
                     .resize(vcpus.get().into(), memory.bytes())
                     .await
                     .with_context(|| format!("cannot resize it to {vcpus} vCPUs and {memory}"))?,
+                Live::Seed => {
+                    if let Some(vm) = &step.becomes {
+                        self.ensure_seed(id, vm)?;
+                    }
+                }
                 Live::Unit => {
                     if let Some(vm) = &step.becomes {
                         write_unit(&booted(id)?.becoming(vm))?;

@@ -9,9 +9,11 @@ mod live;
 mod network;
 mod outcome;
 mod run_files;
+mod seed;
 mod storage;
 mod vm;
 
+use camino::Utf8Path;
 use futures_util::{StreamExt as _, stream};
 
 use crate::connections::Connections;
@@ -31,6 +33,8 @@ pub struct Apply<'a> {
     pub wanted: &'a Manifest,
     /// The wanted generation's number.
     pub generation: u64,
+    /// Where the wanted generation's files are.
+    pub directory: &'a Utf8Path,
 }
 
 impl Apply<'_> {

@@ -6,6 +6,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 
+use super::seed;
 use crate::booted::Booted;
 use crate::files;
 use crate::generation::{GcRoots, Unneeded, paths};
@@ -57,6 +58,7 @@ pub(super) fn ensure_directories() -> anyhow::Result<()> {
     ensure(root, 0o755)?;
     // Specifications can hold secrets, on a kernel's command line for example.
     ensure(&root.join("booted"), 0o700)?;
+    ensure(&crate::seed::directory_of_volumes(), 0o700)?;
     ensure(&root.join("root"), 0o755)?;
     ensure(&held_directory(), 0o755)
 }
@@ -123,6 +125,7 @@ pub(super) fn remove(id: &VmId) -> anyhow::Result<()> {
     files::remove_empty_tree(&root).with_context(|| format!("cannot remove {root}"))?;
     let booted = Booted::path(id);
     files::remove(&booted).with_context(|| format!("cannot remove {booted}"))?;
+    seed::remove(id)?;
     let links = gc_roots_directory(id);
     let let_go = || GcRoots::new(&links)?.map_or(Ok(()), |roots| roots.remove());
     let_go().with_context(|| format!("cannot remove the links {links}"))?;

@@ -61,6 +61,7 @@ impl Apply<'_> {
         run_files::write_booted(&booted)?;
         run_files::keep_store_paths(id, vm, &self.wanted.programs, Unneeded::Remove)?;
         run_files::ensure_root(id)?;
+        self.ensure_seed(id, vm)?;
         let mut taps = Vec::new();
         for (index, nic) in vm.nics.iter().enumerate() {
             let network = self.wanted.host.networks.get(&nic.network);

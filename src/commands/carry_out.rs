@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use camino::Utf8Path;
 use tokio::process::Command;
 use tokio::time::Instant;
 
@@ -53,6 +54,7 @@ impl Form {
 pub(super) async fn carry_out(
     mut wanted: Manifest,
     generation: u64,
+    directory: &Utf8Path,
     request: &Request,
     mode: Mode,
 ) -> anyhow::Result<Ended> {
@@ -95,6 +97,7 @@ pub(super) async fn carry_out(
         jobs: &jobs,
         wanted: &wanted,
         generation,
+        directory,
     };
     let mut outcome = apply.run(&plan).await;
     let mut rest = None;

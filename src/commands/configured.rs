@@ -1,11 +1,13 @@
 //! Reads the configuration, and says its mistakes.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use crate::cli::Configuration;
-use crate::config::{self, Diagnostic, Origins, Source};
+use crate::config::{self, Attached, Diagnostic, Origins, Outcome, Source};
 use crate::generation::{Input, Origin};
-use crate::host::Host;
+use crate::host::{Host, VmId};
+use crate::seed::FirstBoot;
 
 use super::sources;
 
@@ -15,6 +17,7 @@ const MOST: usize = 200;
 /// A configuration without mistakes, and what it was read from.
 pub(super) struct Configured {
     pub(super) host: Host,
+    pub(super) first_boots: BTreeMap<VmId, FirstBoot>,
     pub(super) origin: Origin,
     pub(super) inputs: Vec<Input>,
 }
@@ -22,8 +25,8 @@ pub(super) struct Configured {
 /// The configuration; `None` where it has mistakes, which have been said then.
 pub(super) fn configured(configuration: &Configuration) -> anyhow::Result<Option<Configured>> {
     let sources = sources::read(configuration)?;
-    let outcome = config::load(&sources);
-    say(&outcome.diagnostics, &sources)?;
+    let (outcome, attached) = load(&sources);
+    say(&outcome.diagnostics, &with(&sources, &attached))?;
     let Some(host) = outcome.host else {
         return Ok(None);
     };
@@ -34,9 +37,26 @@ pub(super) fn configured(configuration: &Configuration) -> anyhow::Result<Option
     };
     Ok(Some(Configured {
         host,
+        first_boots: outcome.first_boots,
         origin,
-        inputs: sources::inputs(&sources)?,
+        inputs: sources::inputs(&sources, &attached)?,
     }))
+}
+
+/// What the sources mean, and the files that they name.
+pub(super) fn load(sources: &[Source]) -> (Outcome, Vec<Attached>) {
+    let outcome = config::load(sources);
+    if outcome.wanted.is_empty() {
+        return (outcome, Vec::new());
+    }
+    let attached = sources::attached(&outcome.wanted);
+    (config::load_attached(sources, &attached), attached)
+}
+
+/// All that a diagnostic can point into.
+fn with(sources: &[Source], attached: &[Attached]) -> Vec<Source> {
+    let attached = attached.iter().map(Attached::source);
+    sources.iter().cloned().chain(attached).collect()
 }
 
 /// A configuration without mistakes, with its text and where each value of it is.
@@ -49,8 +69,13 @@ pub(super) struct Traced {
 /// As [`configured`].
 pub(super) fn traced(configuration: &Configuration) -> anyhow::Result<Option<Traced>> {
     let sources = sources::read(configuration)?;
-    let (outcome, origins) = config::load_with_origins(&sources);
-    say(&outcome.diagnostics, &sources)?;
+    let (mut outcome, mut origins) = config::load_with_origins(&sources);
+    let mut attached = Vec::new();
+    if !outcome.wanted.is_empty() {
+        attached = sources::attached(&outcome.wanted);
+        (outcome, origins) = config::load_attached_with_origins(&sources, &attached);
+    }
+    say(&outcome.diagnostics, &with(&sources, &attached))?;
     Ok(outcome.host.map(|host| Traced {
         host,
         origins,

@@ -19,6 +19,7 @@ pub fn run(diff: &Diff) -> anyhow::Result<Exit> {
         let programs = programs::programs(&configured.host.hypervisor).await?;
         let rendering = Rendering {
             host: &configured.host,
+            first_boots: &configured.first_boots,
             programs: &programs,
             origin: configured.origin,
             inputs: &configured.inputs,

@@ -30,7 +30,8 @@ pub fn run(request: &Request, given: Option<&Utf8Path>) -> anyhow::Result<Exit> 
         }
         Request::Switch(_) => {}
     }
-    Ok(block_on(carry_out(manifest, number, request, Mode::Do))?.exit())
+    let directory = store.directory(number);
+    Ok(block_on(carry_out(manifest, number, &directory, request, Mode::Do))?.exit())
 }
 
 fn refuse_if_undeclared(

@@ -22,6 +22,7 @@ pub fn run(render: &Render, state_dir: Option<&Utf8Path>) -> anyhow::Result<Exit
     let store = Store::new(state_dir.unwrap_or(configured.host.state_dir.as_path()));
     let rendering = Rendering {
         host: &configured.host,
+        first_boots: &configured.first_boots,
         programs: &programs,
         origin: configured.origin,
         inputs: &configured.inputs,

@@ -1,5 +1,6 @@
 //! Reads the configuration's files: the one place that does.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 
@@ -7,8 +8,8 @@ use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::cli::Configuration;
-use crate::config::Source;
-use crate::generation::{Input, Origin};
+use crate::config::{Attached, Source};
+use crate::generation::{Input, Origin, Role};
 
 const FILE: &str = "/etc/nkudo/nkudo.toml";
 const DROP_INS: &str = "/etc/nkudo/nkudo.d";
@@ -80,8 +81,19 @@ fn text(reader: impl Read, name: &str) -> anyhow::Result<Source> {
     })
 }
 
+/// The files that the configuration names. Why one cannot be read is said where it is named.
+pub(super) fn attached(paths: &BTreeSet<Utf8PathBuf>) -> Vec<Attached> {
+    let attached = |path: &Utf8PathBuf| Attached {
+        path: path.clone(),
+        text: source(path)
+            .map(|source| source.text)
+            .map_err(|err| err.root_cause().to_string()),
+    };
+    paths.iter().map(attached).collect()
+}
+
 /// The sources as a generation records them: relative paths would mean something else elsewhere.
-pub(super) fn inputs(sources: &[Source]) -> anyhow::Result<Vec<Input>> {
+pub(super) fn inputs(sources: &[Source], attached: &[Attached]) -> anyhow::Result<Vec<Input>> {
     let input = |source: &Source| {
         let name = if source.name == STANDARD_INPUT {
             source.name.clone()
@@ -90,27 +102,38 @@ pub(super) fn inputs(sources: &[Source]) -> anyhow::Result<Vec<Input>> {
                 .with_context(|| format!("cannot make {} absolute", source.name))?
                 .into_string()
         };
-        Ok(Input::new(name, &source.text))
+        Ok(Input::new(name, &source.text, Role::Configuration))
     };
-    sources.iter().map(input).collect()
+    let mut inputs = sources
+        .iter()
+        .map(input)
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    inputs.extend(attached.iter().map(|file| {
+        let text = file.text.as_deref().unwrap_or_default();
+        Input::new(file.path.to_string(), text, Role::Attached)
+    }));
+    Ok(inputs)
 }
 
 /// What the files of a generation are now. `None` where they cannot be read again: what came from
 /// standard input is gone.
 pub(super) fn again(origin: Origin, inputs: &[Input]) -> anyhow::Result<Option<Vec<Input>>> {
+    let of = |role| {
+        let inputs = inputs.iter().filter(move |input| input.role == role);
+        inputs.map(|input| Utf8PathBuf::from(&input.name))
+    };
     let files = match origin {
         Origin::Default => default_files()?,
         Origin::Named if inputs.iter().any(|input| input.name == STANDARD_INPUT) => {
             return Ok(None);
         }
-        Origin::Named => inputs
-            .iter()
-            .map(|input| input.name.clone().into())
-            .collect(),
+        Origin::Named => of(Role::Configuration).collect(),
     };
     let sources = files
         .iter()
         .map(|path| source(path))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    self::inputs(&sources).map(Some)
+    // Those that the configuration names are the same as long as it is.
+    let attached = attached(&of(Role::Attached).collect());
+    self::inputs(&sources, &attached).map(Some)
 }

@@ -4,11 +4,10 @@ use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::cli::Configuration;
-use crate::config;
 use crate::files;
 use crate::unit::RUNTIME_ROOT;
 
-use super::sources;
+use super::{configured, sources};
 
 const DEFAULT: &str = "/var/lib/nkudo";
 
@@ -20,7 +19,7 @@ pub(super) fn state_dir(given: Option<&Utf8Path>) -> Utf8PathBuf {
     }
     let configured = sources::read(&Configuration { files: Vec::new() })
         .ok()
-        .and_then(|sources| config::load(&sources).host)
+        .and_then(|sources| configured::load(&sources).0.host)
         .map(|host| host.state_dir.as_path().to_owned());
     configured
         .or_else(remembered)

@@ -103,7 +103,14 @@ fn to(store: &Store, number: u64, manifest: &Manifest, how: &How) -> anyhow::Res
     if mode == Mode::Do {
         store.keep_store_paths(number, manifest)?;
     }
-    let ended = block_on(carry_out(manifest.clone(), number, &request(how), mode))?;
+    let directory = store.directory(number);
+    let ended = block_on(carry_out(
+        manifest.clone(),
+        number,
+        &directory,
+        &request(how),
+        mode,
+    ))?;
     let exit = ended.exit();
     // VMs that failed do not make the host another generation's.
     if mode == Mode::Do && matches!(exit, Exit::Done | Exit::VmsFailed) {

@@ -1,6 +1,7 @@
 //! One VM, one network or the host with every value that it comes to, and where each is from.
 
 use std::fmt::Write as _;
+use std::rc::Rc;
 use std::str::FromStr;
 
 use serde_json::Value;
@@ -94,25 +95,36 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-    /// The keys of a table, whose header was for `top`.
+    /// The keys of a table, whose header was for `top`, and then the arrays of tables in it, at whatever
+    /// depth: what stood behind the header of one would belong to it.
     fn table(&mut self, top: &Path, table: &Path, shape: Shape<'_>) {
         let mut arrays = Vec::new();
+        self.values(top, table, shape, &mut arrays);
+        for (path, value, elements) in arrays {
+            for index in 0..elements {
+                let element = path.element(index);
+                let _ = writeln!(self.text, "\n[[{path}]]");
+                self.table(&element, &element, value.element());
+            }
+        }
+    }
+
+    fn values<'s>(
+        &mut self,
+        top: &Path,
+        table: &Path,
+        shape: Shape<'s>,
+        arrays: &mut Vec<(Rc<Path>, Shape<'s>, usize)>,
+    ) {
         for (key, value) in shape.keys() {
             let path = table.key(key);
             let elements = self.origins.elements(&path);
             if elements > 0 {
                 arrays.push((path, value, elements));
             } else if self.origins.has_below(&path) || self.is_absent_table(&path, value) {
-                self.table(top, &path, value);
+                self.values(top, &path, value, arrays);
             } else {
                 self.value(top, &path, value);
-            }
-        }
-        for (path, value, elements) in arrays {
-            for index in 0..elements {
-                let element = path.element(index);
-                let _ = writeln!(self.text, "\n[[{path}]]");
-                self.table(&element, &element, value.element());
             }
         }
     }

@@ -17,11 +17,12 @@ use crate::host::{
     AbsolutePath, BadIdentifier, Host, HypervisorName, Image, ImageName, NetworkBackend,
     NetworkName, VmId,
 };
+use crate::seed::FirstBoot;
 
 /// All `[image.*]`, all `[network.*]` or all `[vm.*]` of all files.
 type Section<'a, N> = BTreeMap<N, Value<'a>>;
 
-pub(super) fn host(sink: &Sink, roots: &[Spanned<DeTable<'_>>]) -> Option<Host> {
+pub(super) fn host(sink: &Sink, roots: &[Spanned<DeTable<'_>>]) -> Option<(Host, FirstBoots)> {
     let mut hosts = Vec::new();
     let mut images = Vec::new();
     let mut networks = Vec::new();
@@ -62,10 +63,11 @@ pub(super) fn host(sink: &Sink, roots: &[Spanned<DeTable<'_>>]) -> Option<Host> 
         }
     }
     order::check(sink, &vms.keys().collect(), &shared.after);
+    let first_boots = shared.first_boots;
 
     let (hypervisor, state_dir, network_backend) = settings?;
     let images = lowered_images.into_iter();
-    Some(Host {
+    let host = Host {
         hypervisor,
         state_dir,
         network_backend,
@@ -74,8 +76,11 @@ pub(super) fn host(sink: &Sink, roots: &[Spanned<DeTable<'_>>]) -> Option<Host> 
             .collect(),
         networks: lowered_networks,
         vms: lowered_vms,
-    })
+    };
+    Some((host, first_boots))
 }
+
+type FirstBoots = BTreeMap<VmId, FirstBoot>;
 
 type Settings = (HypervisorName, AbsolutePath, NetworkBackend);
 

@@ -5,6 +5,8 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod attached;
+mod cloud_init;
 mod cursor;
 mod device;
 mod diagnostic;
@@ -27,15 +29,23 @@ mod warnings;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use camino::Utf8PathBuf;
 use toml::de::DeTable;
 
+pub use attached::Attached;
 pub use diagnostic::{Diagnostic, Place, Severity, render, render_coloured};
 
 pub use explain::{BadSubject, Subject, explain};
 pub use origin::{Origin, Origins, Path, Step};
 pub use warnings::warnings;
 
-use crate::host::Host;
+pub(crate) use nearest::did_you_mean;
+
+use crate::host::{Host, VmId};
+use crate::seed::FirstBoot;
+use attached::Files;
 use sink::Sink;
 
 /// A file's text, read by the caller.
@@ -51,21 +61,38 @@ pub struct Source {
 pub struct Outcome {
     /// There unless something was wrong.
     pub host: Option<Host>,
+    /// What the seeds of VMs with cloud-init are made of. It is apart from the host, which is shown and
+    /// kept where secrets must not be.
+    pub first_boots: BTreeMap<VmId, FirstBoot>,
+    /// Files that the sources name and that were not attached: without them there is no host.
+    pub wanted: BTreeSet<Utf8PathBuf>,
     /// All the mistakes, in the order of the sources and then of their lines.
     pub diagnostics: Vec<Diagnostic>,
 }
 
 /// Reads the sources as the parts of one configuration.
 pub fn load(sources: &[Source]) -> Outcome {
-    load_into(Sink::default(), sources).0
+    load_attached(sources, &[])
+}
+
+/// As [`load`], with the files that an earlier [`Outcome::wanted`] asked for. Diagnostics that point into
+/// them count them as sources after the others.
+pub fn load_attached(sources: &[Source], attached: &[Attached]) -> Outcome {
+    load_into(Sink::default(), sources, attached).0
 }
 
 /// As [`load`], and keeps where each value is from.
 pub fn load_with_origins(sources: &[Source]) -> (Outcome, Origins) {
-    load_into(Sink::with_origins(), sources)
+    load_attached_with_origins(sources, &[])
 }
 
-fn load_into(mut sink: Sink, sources: &[Source]) -> (Outcome, Origins) {
+/// As [`load_attached`], and keeps where each value is from.
+pub fn load_attached_with_origins(sources: &[Source], attached: &[Attached]) -> (Outcome, Origins) {
+    load_into(Sink::with_origins(), sources, attached)
+}
+
+fn load_into(mut sink: Sink, sources: &[Source], attached: &[Attached]) -> (Outcome, Origins) {
+    sink.files = Files::new(attached, sources.len());
     let mut tables = Vec::new();
     for (index, source) in sources.iter().enumerate() {
         let (table, errors) = DeTable::parse_recoverable(&source.text);
@@ -75,15 +102,19 @@ fn load_into(mut sink: Sink, sources: &[Source]) -> (Outcome, Origins) {
         tables.push(table);
     }
     sink.syntax_ends();
-    let host = lower::host(&sink, &tables);
-    let (diagnostics, origins) = sink.end();
+    let lowered = lower::host(&sink, &tables);
+    let end = sink.end();
     debug_assert!(
-        host.is_some() || !diagnostics.is_empty(),
+        lowered.is_some() || !end.diagnostics.is_empty(),
         "a mistake was not reported"
     );
+    let good = end.diagnostics.is_empty() && end.wanted.is_empty();
+    let (host, first_boots) = lowered.filter(|_| good).unzip();
     let outcome = Outcome {
-        host: host.filter(|_| diagnostics.is_empty()),
-        diagnostics,
+        host,
+        first_boots: first_boots.unwrap_or_default(),
+        wanted: end.wanted,
+        diagnostics: end.diagnostics,
     };
-    (outcome, origins)
+    (outcome, end.origins)
 }

@@ -1,7 +1,7 @@
 //! "Did you mean": the known word that a mistyped one is nearest to.
 
 /// A hint, where one of the words is near enough.
-pub(super) fn did_you_mean<'a>(
+pub(crate) fn did_you_mean<'a>(
     text: &str,
     words: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {

@@ -1,10 +1,14 @@
 //! Where diagnostics are collected while files are walked.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
 
+use camino::Utf8PathBuf;
+
 use super::Source;
+use super::attached::Files;
 use super::diagnostic::{Diagnostic, Place};
 use super::origin::{Origins, Path};
 use super::syntax::Syntax;
@@ -19,6 +23,8 @@ pub(super) struct Sink {
     headless: Vec<usize>,
     /// What was read, for whoever asks where a value is from.
     origins: Option<RefCell<Origins>>,
+    /// Files that the sources name.
+    pub(super) files: Files,
 }
 
 impl Sink {
@@ -101,13 +107,24 @@ impl Sink {
         }
     }
 
-    /// All of them, in the order of the files; and where the values are from, if that was kept.
-    pub(super) fn end(self) -> (Vec<Diagnostic>, Origins) {
-        let mut found = self.found.into_inner();
-        found.sort_by_key(|one| (one.place.source, one.place.span.start));
-        let origins = self.origins.map(RefCell::into_inner);
-        (found, origins.unwrap_or_default())
+    /// The diagnostics in the order of the files, and all else that was noted.
+    pub(super) fn end(self) -> End {
+        let mut diagnostics = self.found.into_inner();
+        diagnostics.sort_by_key(|one| (one.place.source, one.place.span.start));
+        End {
+            diagnostics,
+            origins: self.origins.map(RefCell::into_inner).unwrap_or_default(),
+            wanted: self.files.into_wanted(),
+        }
     }
+}
+
+/// What was noted by the end of the walk.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) diagnostics: Vec<Diagnostic>,
+    pub(super) origins: Origins,
+    pub(super) wanted: BTreeSet<Utf8PathBuf>,
 }
 
 fn lines_around(text: &str, span: &Range<usize>) -> Range<usize> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU8, NonZeroU32};
 
+use super::cloud_init::cloud_init;
 use super::cursor::{Table, Value};
 use super::device;
 use super::diagnostic::Diagnostic;
@@ -15,8 +16,9 @@ use crate::host::{
     LinkName, Mac, Memory, NetworkName, OnChange, OnTimeout, Ready, Restart, Sharing, Size,
     TimeSpan, Vcpus, Vm, VmId,
 };
+use crate::seed::{self, FirstBoot};
 
-const LATER: [&str; 2] = ["cloud-init", "share"];
+const LATER: [&str; 1] = ["share"];
 
 /// What VMs must not both have, and what they refer to.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub(super) struct Shared<'n> {
     pub(super) taps: Unique<LinkName>,
     pub(super) disks: DiskUses,
     pub(super) after: After,
+    /// Of VMs that have one.
+    pub(super) first_boots: BTreeMap<VmId, FirstBoot>,
     cids: Unique<NonZeroU32>,
 }
 
@@ -46,6 +50,7 @@ impl<'n> Shared<'n> {
             taps: Unique::default(),
             disks: DiskUses::default(),
             after: After::new(),
+            first_boots: BTreeMap::new(),
             cids: Unique::default(),
         }
     }
@@ -64,6 +69,23 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
     let disks = table.read("disk", Vec::new(), |value| disk::disks(value, id, shared));
     let boot = boot(value, id, &mut table, disks.as_deref(), shared);
     let nics = table.read("nic", Vec::new(), |value| device::nics(value, id, shared));
+    let cloud_init = table.optional("cloud-init", |value| {
+        let named = disks
+            .iter()
+            .flatten()
+            .find(|disk| disk.name.as_str() == seed::NAME);
+        if let Some(disk) = named {
+            let message = format!(
+                "VM `{id}` has a disk `{}` already, as its seed is called",
+                disk.name
+            );
+            value.sink.report(
+                Diagnostic::new(value.key_place.clone(), message)
+                    .hint("give the disk another `name`"),
+            );
+        }
+        cloud_init(value, id, shared)
+    });
     let vsock_cid = table.optional("vsock-cid", |value| cid(value, id, shared));
     let autostart = table.read("autostart", Autostart::Yes, |value| {
         Some(if value.boolean()? {
@@ -103,6 +125,7 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
         boot: boot?,
         disks: disks?,
         nics: nics?,
+        cloud_init: cloud_init?,
         vsock_cid: vsock_cid?,
         autostart: autostart?,
         restart: restart?,

@@ -43,6 +43,28 @@ pub enum Origin {
 pub struct Input {
     pub name: String,
     pub sha256: String,
+    #[serde(default, skip_serializing_if = "Role::is_configuration")]
+    pub role: Role,
+}
+
+/// What a file is to a configuration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    #[default]
+    Configuration,
+    /// The configuration names it, and what is in it goes into the generation.
+    Attached,
+}
+
+impl Role {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde calls it with a reference"
+    )]
+    fn is_configuration(&self) -> bool {
+        *self == Self::Configuration
+    }
 }
 
 /// `rendered.json`: what is so of one rendering and not of the generation, and so not in its id.

@@ -11,7 +11,7 @@ mod store;
 mod store_paths;
 
 pub use gc_roots::{GcRoots, Unneeded};
-pub use manifest::{Input, Manifest, Origin, Record};
+pub use manifest::{Input, Manifest, Origin, Record, Role};
 pub use render::{Generation, Rendering, vm_digest};
 pub use store::{Store, StoreError, Stored};
 pub use store_paths::{StorePath, paths};

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use camino::Utf8PathBuf;
 use sha2::{Digest, Sha256};
 
-use super::{Input, Manifest, Origin};
+use super::{Input, Manifest, Origin, Role};
 use crate::booted::FormatVersion;
 use crate::host::{Host, NetworkBackend, Vm, VmId};
 use crate::network::{self, Backend};
+use crate::seed::{self, FirstBoot};
 use crate::unit::{self, Programs, Unit};
 
 /// A rendered generation.
@@ -25,6 +26,8 @@ pub struct Generation {
 #[derive(Debug, Clone, Copy)]
 pub struct Rendering<'a> {
     pub host: &'a Host,
+    /// What the seeds are made of.
+    pub first_boots: &'a BTreeMap<VmId, FirstBoot>,
     pub programs: &'a Programs,
     pub origin: Origin,
     pub inputs: &'a [Input],
@@ -83,6 +86,15 @@ impl Rendering<'_> {
         for (name, text) in network::files(&self.host.networks, backend) {
             files.insert(format!("network/{name}").into(), text.into_bytes());
         }
+        for (vm_id, first_boot) in self.first_boots {
+            let vm = self.host.vms.get(vm_id);
+            if let Some((vm, cloud_init)) = vm.and_then(|vm| Some((vm, vm.cloud_init.as_ref()?))) {
+                for (name, text) in seed::files(cloud_init, first_boot, &vm.nics) {
+                    let path = seed::directory(vm_id).join(name);
+                    files.insert(path, text.into_bytes());
+                }
+            }
+        }
         files.insert("manifest.json".into(), manifest.to_json()?);
         Ok(Generation { manifest, files })
     }
@@ -108,9 +120,10 @@ pub fn vm_digest(id: &VmId, vm: &Vm) -> serde_json::Result<String> {
 }
 
 impl Input {
-    pub fn new(name: String, text: &str) -> Self {
+    pub fn new(name: String, text: &str, role: Role) -> Self {
         Self {
             name,
+            role,
             sha256: hex(&Sha256::digest(text)),
         }
     }

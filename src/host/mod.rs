@@ -9,6 +9,7 @@
 #![deny(clippy::disallowed_methods)]
 
 mod capacity;
+mod cloud_init;
 mod disk;
 mod identifier;
 mod image;
@@ -27,6 +28,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use capacity::Capacity;
+pub use cloud_init::{BadHostName, BadInstanceId, CloudInit, HostName, InstanceId, fingerprint};
 pub use disk::{
     BadLabel, Disk, DiskAccess, DiskFormat, DiskOrigin, Filesystem, Label, Rate, RateLimit,
 };

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AbsolutePath, Disk, Limits, Nic, Size, TimeSpan, VmId};
+use super::{AbsolutePath, CloudInit, Disk, Limits, Nic, Size, TimeSpan, VmId};
 
 /// Everything about one VM that nkudo acts on. What a changed field costs is in `plan::cost`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub struct Vm {
     pub boot: Boot,
     pub disks: Vec<Disk>,
     pub nics: Vec<Nic>,
+    /// What the guest finds at its boot; without it there is no seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_init: Option<CloudInit>,
     /// The guest's vsock context id; the host's end is `vsock.sock` in the VM's runtime directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vsock_cid: Option<NonZeroU32>,

@@ -8,11 +8,11 @@ use crate::host::{
 
 use super::Version;
 
-/// The arguments after the program's name. `runtime_dir` is where the VM's sockets are.
+/// The arguments after the program's name. `seed` is the last disk, `runtime_dir` where the VM's sockets are.
 ///
 /// The TAPs are the unit's extra file descriptors, which systemd passes as 3 and up in the order
 /// of the NICs (`ExtraFileDescriptors=`, org.freedesktop.systemd1(5)).
-pub fn argv(vm: &Vm, version: Version, runtime_dir: &str) -> Vec<String> {
+pub fn argv(vm: &Vm, seed: Option<&Disk>, version: Version, runtime_dir: &str) -> Vec<String> {
     let mut args: Vec<String> = Vec::new();
     let mut option = |name: &str, values: Vec<String>| {
         args.push(format!("--{name}"));
@@ -55,11 +55,14 @@ pub fn argv(vm: &Vm, version: Version, runtime_dir: &str) -> Vec<String> {
         Boot::Firmware(firmware) => option("firmware", vec![firmware.to_string()]),
     }
     // One option with several values: releases 36 to 51 take no second `--disk` or `--net`.
-    if !vm.disks.is_empty() {
-        option(
-            "disk",
-            vm.disks.iter().map(|one| disk(one, version)).collect(),
-        );
+    let disks: Vec<String> = vm
+        .disks
+        .iter()
+        .chain(seed)
+        .map(|one| disk(one, version))
+        .collect();
+    if !disks.is_empty() {
+        option("disk", disks);
     }
     if !vm.nics.is_empty() {
         let nics = vm.nics.iter().zip(3..);

@@ -136,6 +136,11 @@ fn remains() -> Result<BTreeMap<VmId, Remains>, ObserveError> {
         let specification = specification(&id)?;
         remains.entry(id).or_default().specification = specification;
     }
+    for name in names(&crate::seed::directory_of_volumes())? {
+        if let Some(id) = name.strip_suffix(".img").and_then(|id| id.parse().ok()) {
+            remains.entry(id).or_default();
+        }
+    }
     for name in names(&Utf8Path::new(RUNTIME_ROOT).join("root"))? {
         if let Ok(id) = name.parse() {
             remains.entry(id).or_default().root = true;

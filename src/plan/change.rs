@@ -65,6 +65,7 @@ fn follows(name: &str, old: &BTreeMap<String, String>, new: &BTreeMap<String, St
             let essential = match device.split(['.', '[']).next() {
                 Some("disk") => "path",
                 Some("nic") => "network",
+                Some("cloud-init") => "instance-id",
                 _ => return false,
             };
             let essential_name = format!("{device}.{essential}");
@@ -79,6 +80,8 @@ fn cost(field: &str, booted: &Booted, wanted: &Vm) -> Cost {
     let live = match first {
         // `ready` is read at each start.
         "autostart" | "on-change" | "after" | "ready" => return Cost::Nothing,
+        // First boot is to run again, and runs at a boot; or there is a seed more or less.
+        "cloud-init" => !field.ends_with(".instance-id"),
         "limits" | "restart" | "start-timeout" | "stop-timeout" => true,
         // The TAP moves to the other bridge; the guest sees nothing of it.
         "nic" => field.ends_with(".network") && booted.vm.nics.len() == wanted.nics.len(),
@@ -172,6 +175,7 @@ fn joined(path: &str, key: &str) -> String {
         ("", "boot") => "boot".to_owned(),
         ("boot", "kernel") => "boot.kernel".to_owned(),
         ("boot", "firmware") => "firmware".to_owned(),
+        ("cloud-init", "keys") => "cloud-init".to_owned(),
         ("boot.kernel" | "", key) => key.to_owned(),
         (disk, "image" | "clone" | "overlay" | "volume") if disk.ends_with(".origin") => {
             disk.strip_suffix(".origin").unwrap_or(disk).to_owned()

@@ -19,6 +19,8 @@ pub enum Live {
     RemoveDisk(Disk),
     /// The VMM is told of another number of vCPUs or another size of the memory.
     Resize { vcpus: NonZeroU8, memory: Size },
+    /// The seed is written anew, for the VM's next start.
+    Seed,
     /// The unit's text is written anew, for systemd to read: what it does at the next start by
     /// itself and at the stop. One daemon-reload, however many VMs of a switch need it.
     Unit,
@@ -41,6 +43,11 @@ pub(super) fn merged(booted: &Booted, wanted: &Vm, changes: &[Change]) -> Vm {
     vm.ready = wanted.ready;
     vm.after.clone_from(&wanted.after);
     vm.limits = wanted.limits.clone();
+    if let (Some(old), Some(new)) = (&vm.cloud_init, &wanted.cloud_init)
+        && old.instance_id == new.instance_id
+    {
+        vm.cloud_init = Some(new.clone());
+    }
     if is_live("vcpus.boot") {
         vm.vcpus.boot = wanted.vcpus.boot;
     }
@@ -85,6 +92,9 @@ pub(super) fn steps(booted: &Booted, limits: &LimitValues, vm: &Vm) -> Vec<Live>
             vcpus: vm.vcpus.boot,
             memory: vm.memory.size,
         });
+    }
+    if vm.cloud_init.is_some() && (&old.cloud_init, &old.nics) != (&vm.cloud_init, &vm.nics) {
+        steps.push(Live::Seed);
     }
     let of_unit = |vm: &Vm| (vm.restart, vm.start_timeout, vm.stop_timeout);
     let plugs = |step: &Live| matches!(step, Live::AddDisk(_) | Live::RemoveDisk(_));
@@ -143,6 +153,7 @@ impl fmt::Display for Live {
             Self::AddDisk(disk) => write!(f, "plug in disk {}", disk.name),
             Self::RemoveDisk(disk) => write!(f, "unplug disk {}", disk.name),
             Self::Resize { vcpus, memory } => write!(f, "resize to {vcpus} vCPUs and {memory}"),
+            Self::Seed => f.write_str("write its seed anew"),
             Self::Unit => f.write_str("write its unit anew"),
         }
     }

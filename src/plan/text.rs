@@ -150,6 +150,9 @@ impl fmt::Display for Plan {
 /// Where the changes of one VM do not all cost the same, what each does.
 fn note(step: &VmStep, change: &Change) -> &'static str {
     match (step.action, change.cost) {
+        (Action::Live, Cost::Live) if change.field.starts_with("cloud-init.") => {
+            " (for a first boot)"
+        }
         (Action::Pending, Cost::Live) => " (live)",
         (Action::Pending, Cost::Nothing) => " (now)",
         _ => "",

@@ -14,12 +14,13 @@ use rustix::io::Errno;
 use super::acl::{Acl, DYNAMIC_UIDS, READ, WRITE};
 use super::{Context, StepExit, trusted_path};
 use crate::host::{AbsolutePath, Disk, DiskAccess};
+use crate::seed;
 
 const ACL: &str = "system.posix_acl_access";
 
 pub(super) fn grant(context: &Context) -> anyhow::Result<StepExit> {
     let uid = user(&context.runtime_directory)?;
-    for (path, access) in context.booted.vm.disks.iter().flat_map(uses) {
+    for (path, access) in disks(context).iter().flat_map(uses) {
         grant_file(uid, path, access)
             .with_context(|| format!("cannot let VM {} use its disk {path}", context.id()))?;
     }
@@ -47,7 +48,7 @@ fn grant_file(uid: u32, path: &AbsolutePath, access: DiskAccess) -> anyhow::Resu
 /// Takes from every disk what it can, also where one of them fails.
 pub(super) fn revoke(context: &Context) -> StepExit {
     let uid = user(&context.runtime_directory).ok();
-    for (path, access) in context.booted.vm.disks.iter().flat_map(uses) {
+    for (path, access) in disks(context).iter().flat_map(uses) {
         if let Err(err) = revoke_file(uid, path, access) {
             tracing::warn!(
                 "cannot take the disk {path} back from VM {}: {err:#}",
@@ -83,6 +84,13 @@ pub fn user(directory: &Utf8Path) -> anyhow::Result<u32> {
         bail!("{directory} belongs to user {uid}, which is none of systemd's dynamic users");
     }
     Ok(uid)
+}
+
+/// The VM's disks, and its seed.
+fn disks(context: &Context) -> Vec<Disk> {
+    let vm = &context.booted.vm;
+    let seed = seed::disk(context.id(), vm);
+    vm.disks.iter().cloned().chain(seed).collect()
 }
 
 /// A disk's file, and the image below it, which the VM reads.

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 
 /// Links on one path that are followed (as many as the kernel follows, path_resolution(7)).
 const LINKS: usize = 40;
@@ -15,15 +16,27 @@ const LINKS: usize = 40;
 /// anything, and have root give a VM access to that.
 pub(super) fn open(path: &Utf8Path) -> io::Result<OwnedFd> {
     let real = resolve(path)?;
+    let below_root = real.as_path().strip_prefix("/").unwrap_or(&real);
     let fd = openat2(
-        rustix::fs::CWD,
-        real.as_std_path(),
+        hosts_root()?,
+        below_root.as_std_path(),
         OFlags::PATH | OFlags::CLOEXEC,
         Mode::empty(),
         // A link that was put there since is not followed.
         ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
     )?;
     Ok(fd)
+}
+
+/// The host's root directory, as PID 1 has it: in the unit's own mount namespace a file that the VM only
+/// reads lies on a read-only mount, on which root cannot change its access either.
+fn hosts_root() -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match rustix::fs::open("/proc/1/root", flags, Mode::empty()) {
+        // Whoever may not do that is not root, and there is no other namespace to get out of.
+        Err(Errno::ACCESS | Errno::NOENT) => Ok(rustix::fs::open("/", flags, Mode::empty())?),
+        other => Ok(other?),
+    }
 }
 
 fn resolve(path: &Utf8Path) -> io::Result<Utf8PathBuf> {

@@ -1,13 +1,13 @@
 //! The sandbox of a VM's unit: a root directory of its own, into which only the hypervisor, its
 //! libraries and this VM's files are bound.
 
-use crate::host::{AbsolutePath, DiskAccess, Vm, VmId};
+use crate::host::{AbsolutePath, Disk, DiskAccess, Vm, VmId};
 
 use super::setting::{Bind, Setting};
 use super::vm::{Builder, Programs, RUNTIME_ROOT, text, user_name, words};
 
 impl Builder {
-    pub(super) fn sandbox(&mut self, id: &VmId, vm: &Vm, programs: &Programs) {
+    pub(super) fn sandbox(&mut self, id: &VmId, vm: &Vm, seed: Option<&Disk>, programs: &Programs) {
         self.service("DynamicUser", Setting::Flag(true));
         self.service("User", text(user_name(id)));
         self.service("SupplementaryGroups", words(["kvm"]));
@@ -18,7 +18,7 @@ impl Builder {
         self.service("RootDirectoryStartOnly", Setting::Flag(true));
         self.service("MountAPIVFS", Setting::Flag(true));
         self.service("BindLogSockets", Setting::Flag(true));
-        self.binds(vm, programs);
+        self.binds(vm, seed, programs);
         self.service("PrivateDevices", Setting::Flag(true));
         self.service("DevicePolicy", text("closed"));
         self.service(
@@ -93,9 +93,9 @@ impl Builder {
         );
     }
 
-    fn binds(&mut self, vm: &Vm, programs: &Programs) {
+    fn binds(&mut self, vm: &Vm, seed: Option<&Disk>, programs: &Programs) {
         let system = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/nix/store"];
-        let seen = |path: &str| {
+        let is_bound = |path: &str| {
             ["/usr/", "/nix/store/"]
                 .iter()
                 .any(|system| path.starts_with(system))
@@ -111,7 +111,8 @@ impl Builder {
             programs
                 .into_iter()
                 .chain(vm.files().map(AbsolutePath::as_str))
-                .filter(|p| !seen(p) && !writable(p))
+                .chain(seed.map(|disk| disk.path.as_str()))
+                .filter(|p| !is_bound(p) && !writable(p))
                 .map(str::to_owned),
         );
         self.service(

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::{Restart, Vm, VmId};
 use crate::hypervisor::{self, Version};
+use crate::seed;
 
 use super::Unit;
 use super::setting::{Exec, Privilege, Section, Setting};
@@ -79,12 +80,14 @@ pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation
     };
     let step = |verb: &str, privilege| step_with(verb, &[], privilege);
     let mut argv = vec![programs.hypervisor.to_string()];
+    let seed = seed::disk(id, vm);
     argv.extend(hypervisor::argv(
         vm,
+        seed.as_ref(),
         programs.hypervisor_version,
         &runtime_dir,
     ));
-    let needs_grant = !vm.disks.is_empty();
+    let needs_grant = !vm.disks.is_empty() || seed.is_some();
 
     unit.service("Type", text("exec"));
     if needs_grant {
@@ -146,7 +149,7 @@ pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation
         },
     );
     unit.journal(id, digest, generation);
-    unit.sandbox(id, vm, programs);
+    unit.sandbox(id, vm, seed.as_ref(), programs);
     Unit {
         name: vm_unit_name(id),
         settings: unit.settings,
@@ -265,6 +268,7 @@ mod tests {
                 mac: Mac::derived("vm", "web/0"),
                 tap: LinkName::tap(&id, 0),
             }],
+            cloud_init: None,
             vsock_cid: None,
             autostart: Autostart::Yes,
             restart: Restart::OnFailure,

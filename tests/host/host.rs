@@ -222,6 +222,7 @@ impl Host {
             "/run/nkudo/root",
             "/run/nkudo/booted",
             "/run/nkudo/held",
+            "/run/nkudo/seeds",
             "-mindepth",
             "1",
         ]);

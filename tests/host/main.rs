@@ -22,6 +22,7 @@ macro_rules! cases {
 mod boot;
 mod cgroup;
 mod disks;
+mod first_boot;
 mod guest;
 mod hello;
 mod host;
@@ -62,6 +63,8 @@ enum Needs {
     Nothing,
     /// Root, and what boots a machine.
     Machine,
+    /// A machine, and something here that reads a FAT volume.
+    FatReader,
 }
 
 fn main() -> std::process::ExitCode {
@@ -93,7 +96,7 @@ fn main() -> std::process::ExitCode {
             eprintln!("host: the cases that need a machine are ignored: {reason}");
         }
     }
-    let themes: [(Needs, &[Case]); 15] = [
+    let themes: &[(Needs, &[Case])] = &[
         (Needs::Nothing, vmms::CASES),
         (Needs::Machine, machine::CASES),
         (Needs::Machine, hello::CASES),
@@ -105,17 +108,30 @@ fn main() -> std::process::ExitCode {
         (Needs::Machine, operating::CASES),
         (Needs::Machine, symptoms::CASES),
         (Needs::Machine, sandbox::CASES),
+        (Needs::Machine, first_boot::CASES),
+        (Needs::FatReader, first_boot::READ),
         (Needs::Machine, boot::CASES),
         (Needs::Machine, refusals::CASES),
         (Needs::Machine, interruption::CASES),
         (Needs::Machine, nix::CASES),
     ];
+    let no_reader = first_boot::Reader::all().is_empty();
+    if no_reader && !arguments.list {
+        eprintln!(
+            "host: one case is ignored: the kernel has no vfat, and there is no mcopy in PATH"
+        );
+    }
     let trials = themes
-        .into_iter()
+        .iter()
+        .copied()
         .flat_map(|(needs, cases)| cases.iter().map(move |case| (needs, case)))
         .map(|(needs, case)| {
             let name = case.name.trim_start_matches("host::");
-            let ignored = needs == Needs::Machine && missing.is_some();
+            let ignored = match needs {
+                Needs::Nothing => false,
+                Needs::Machine => missing.is_some(),
+                Needs::FatReader => missing.is_some() || no_reader,
+            };
             Trial::test(name, || {
                 (case.run)();
                 Ok(())

@@ -14,6 +14,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod cloud_init;
 mod disk;
 mod doc;
 mod host;

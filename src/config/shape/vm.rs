@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 
+use super::cloud_init::CloudInitTable;
 use super::disk::DiskTable;
 use super::value::{Mac, Name, Path, Size, TimeSpan};
 
@@ -73,6 +74,13 @@ pub struct VmTable {
     /// Becomes: `--net`
     #[schemars(length(max = 16))]
     pub nic: Option<Vec<NicTable>>,
+
+    /// What cloud-init in the guest does at its first boot.
+    ///
+    /// Default: none: there is no seed
+    /// Example: `cloud-init = { ssh-authorized-keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample me@example.org"] }`
+    /// Becomes: a disk labelled CIDATA
+    pub cloud_init: Option<CloudInitTable>,
 
     /// The guest's vsock context id: 3 to 4294967294, no two VMs the same.
     ///

@@ -78,6 +78,11 @@ fn main() -> std::process::ExitCode {
         Box::new(the_options_are_the_keys_of_the_schema),
     );
     add(
+        "every_option_takes_the_example_of_its_key".to_owned(),
+        missing.library(),
+        Box::new(every_option_takes_the_example_of_its_key),
+    );
+    add(
         "bridges_have_the_names_that_nkudo_gives_them".to_owned(),
         missing.library(),
         Box::new(bridges_have_the_names_that_nkudo_gives_them),
@@ -548,16 +553,68 @@ fn the_options_are_the_keys_of_the_schema() {
         .collect();
     let schema = shape::schema();
     let mut keys = BTreeSet::new();
-    for (section, option) in [("vm", "vms"), ("network", "networks"), ("image", "images")] {
+    for (section, option) in SECTIONS {
         let table = &schema["properties"][section]["additionalProperties"];
-        if !table.is_null() {
-            keys_of(&schema, table, &format!("{option}.<name>"), &mut keys);
-        }
+        keys_of(&schema, table, &format!("{option}.<name>"), &mut keys);
     }
     assert_eq!(names, keys.iter().map(String::as_str).collect());
     // A key of that name would go unseen.
     let clash: Vec<&&str> = OWN.iter().filter(|name| keys.contains(**name)).collect();
     assert!(clash.is_empty(), "{clash:?}");
+}
+
+/// And what is written is what was set.
+fn every_option_takes_the_example_of_its_key() {
+    let schema = shape::schema();
+    let mut options = serde_json::Map::new();
+    for (section, option) in SECTIONS {
+        let table = &schema["properties"][section]["additionalProperties"];
+        let mut named = serde_json::Map::new();
+        named.insert("one".to_owned(), example(&schema, table));
+        options.insert(option.to_owned(), named.into());
+    }
+    let file = tempfile::Builder::new().suffix(".nix").tempfile().unwrap();
+    let json = Value::from(options.clone()).to_string();
+    let configuration = format!(
+        "{{ virtualisation.nkudo = {{ enable = true; }} // builtins.fromJSON {}; }}",
+        nix_string(&json)
+    );
+    fs::write(&file, configuration).unwrap();
+    let evaluated = evaluate(file.path());
+    for (section, option) in SECTIONS {
+        assert_eq!(
+            evaluated["settings"][section], options[option],
+            "[{section}.<name>]"
+        );
+    }
+}
+
+const SECTIONS: [(&str, &str); 3] = [("vm", "vms"), ("network", "networks"), ("image", "images")];
+
+/// A table with every key that has an example, and every table below it.
+fn example(schema: &Value, table: &Value) -> Value {
+    let table = resolved(schema, table);
+    let mut example = serde_json::Map::new();
+    for (key, property) in table["properties"].as_object().unwrap() {
+        let below = resolved(schema, property);
+        let items = resolved(schema, &below["items"]);
+        if items["properties"].is_object() {
+            let one = self::example(schema, items);
+            example.insert(key.clone(), Value::Array(vec![one]));
+        } else if below["properties"].is_object() {
+            example.insert(key.clone(), self::example(schema, below));
+        } else {
+            let value = property["examples"][0].clone();
+            assert!(!value.is_null(), "`{key}` has no example");
+            example.insert(key.clone(), value);
+        }
+    }
+    example.into()
+}
+
+fn nix_string(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{}\"", escaped.replace("${", "\\${"))
 }
 
 /// The keys of a table and of those below it, as NixOS names options.

@@ -4,7 +4,7 @@ CARGO ?= cargo
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 
-.PHONY: check lint test try host-tools nix-tools build install generated
+.PHONY: check lint test bench try host-tools nix-tools build install generated
 
 # Where `make install` puts things; DESTDIR goes before it, for packages.
 PREFIX ?= /usr/local
@@ -24,6 +24,10 @@ test:
 	@mkdir -p target
 	@PATH="$$PATH:$${CARGO_HOME:-$$HOME/.cargo}/bin" $(CARGO) test --locked --no-fail-fast 2>&1 | tee target/test.log; \
 		ended=$$?; awk -f tests/counts.awk target/test.log; exit $$ended
+
+# What the release build needs, on one core. Fails where a limit is not kept.
+bench:
+	@$(CARGO) bench --locked --bench '*'
 
 # The example on a throw-away host, with a shell on it where there is a terminal.
 try: host-tools

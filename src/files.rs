@@ -23,6 +23,17 @@ pub fn replace(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_directory(directory)
 }
 
+/// Makes a file that is not there yet, with `mode`, and syncs it; its directory is left to the caller.
+pub fn create(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = File::options();
+    let mut file = options.write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    // The umask may have cut the mode.
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
 /// Makes `path` a symbolic link to `target`, replacing the link that is there.
 pub fn replace_link(path: &Utf8Path, target: &str) -> io::Result<()> {
     let directory = parent(path)?;

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use nkudo::config::{Diagnostic, Outcome, Place, Source, load, render};
+use answered::{is_answered, read};
 use proptest::prelude::*;
+
+mod answered;
 
 /// Lines of which files of nkudo's shape are made: good ones, bad ones, halves of them.
 const LINES: [&str; 44] = [
@@ -63,39 +65,6 @@ fn text_of_nkudos_shape() -> impl Strategy<Value = String> {
         prop::sample::select(&["\n", "\r\n"][..]),
     )
         .prop_map(|(lines, end)| lines.join(end))
-}
-
-/// Reads the texts as the files of one configuration.
-fn read(texts: &[String]) -> (Vec<Source>, Outcome) {
-    let sources: Vec<Source> = texts
-        .iter()
-        .enumerate()
-        .map(|(number, text)| Source {
-            name: format!("{number}.toml"),
-            text: text.clone(),
-        })
-        .collect();
-    let outcome = load(&sources);
-    (sources, outcome)
-}
-
-fn is_answered(texts: &[String]) {
-    let (sources, outcome) = read(texts);
-    // Either a host or reasons why not.
-    assert_eq!(outcome.host.is_some(), outcome.diagnostics.is_empty());
-    let lies_within = |place: &Place| {
-        let text = &sources[place.source].text;
-        assert!(text.get(place.span.clone()).is_some(), "{place:?}");
-    };
-    for Diagnostic { place, related, .. } in &outcome.diagnostics {
-        lies_within(place);
-        for (place, _) in related {
-            lies_within(place);
-        }
-    }
-    let said = render(&outcome.diagnostics, &sources);
-    assert!(said.matches("error: ").count() >= outcome.diagnostics.len());
-    assert_eq!(load(&sources), outcome, "the same again is another answer");
 }
 
 proptest! {

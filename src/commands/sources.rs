@@ -13,8 +13,8 @@ use crate::generation::{Input, Origin, Role};
 
 const FILE: &str = "/etc/nkudo/nkudo.toml";
 const DROP_INS: &str = "/etc/nkudo/nkudo.d";
-/// 10,000 VMs need some 5 MB; what is larger is not a configuration.
-const LARGEST: u64 = 64 << 20;
+/// 10,000 VMs need some 4 MB; what is larger is not a configuration.
+const LARGEST: u64 = 16 << 20;
 
 /// The name of what is read from standard input.
 const STANDARD_INPUT: &str = "<standard input>";
@@ -31,24 +31,28 @@ pub(super) fn read(configuration: &Configuration) -> anyhow::Result<Vec<Source>>
 
 fn default_files() -> anyhow::Result<Vec<Utf8PathBuf>> {
     let mut files = vec![Utf8PathBuf::from(FILE)];
-    let entries = match Utf8Path::new(DROP_INS).read_dir_utf8() {
+    files.extend(drop_ins(Utf8Path::new(DROP_INS))?);
+    Ok(files)
+}
+
+/// The files of a directory of drop-ins, in the order of their names: the directory's own is of no meaning.
+fn drop_ins(directory: &Utf8Path) -> anyhow::Result<Vec<Utf8PathBuf>> {
+    let entries = match directory.read_dir_utf8() {
         Ok(entries) => entries,
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(files),
-        Err(err) => return Err(err).with_context(|| format!("cannot list {DROP_INS}")),
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(err) => return Err(err).with_context(|| format!("cannot list {directory}")),
     };
     let mut drop_ins = Vec::new();
     for entry in entries {
         let path = entry
-            .with_context(|| format!("cannot list {DROP_INS}"))?
+            .with_context(|| format!("cannot list {directory}"))?
             .into_path();
         if path.extension() == Some("toml") {
             drop_ins.push(path);
         }
     }
-    // The directory's own order is of no meaning.
     drop_ins.sort();
-    files.extend(drop_ins);
-    Ok(files)
+    Ok(drop_ins)
 }
 
 fn source(path: &Utf8Path) -> anyhow::Result<Source> {
@@ -70,7 +74,7 @@ fn text(reader: impl Read, name: &str) -> anyhow::Result<Source> {
     let mut bytes = Vec::new();
     let size = reader.take(LARGEST + 1).read_to_end(&mut bytes);
     if size.with_context(|| format!("cannot read {name}"))? as u64 > LARGEST {
-        bail!("cannot read {name}: it is larger than 64 MiB");
+        bail!("cannot read {name}: it is larger than 16 MiB");
     }
     let text = String::from_utf8(bytes)
         .map_err(|err| err.utf8_error())
@@ -136,4 +140,29 @@ pub(super) fn again(origin: Origin, inputs: &[Input]) -> anyhow::Result<Option<V
     // Those that the configuration names are the same as long as it is.
     let attached = attached(&of(Role::Attached).collect());
     self::inputs(&sources, &attached).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drop_ins_come_in_the_order_of_their_names_whatever_the_directory_says() {
+        let names = ["10-lan.toml", "20-web.toml", "9-late.toml", "a.toml"];
+        let files = |order: &[usize]| {
+            let place = tempfile::tempdir().unwrap();
+            let directory = Utf8Path::from_path(place.path()).unwrap();
+            for at in order {
+                std::fs::write(directory.join(names[*at]), "").unwrap();
+            }
+            std::fs::write(directory.join("web.toml.orig"), "").unwrap();
+            let found = drop_ins(directory).unwrap();
+            let found = found.iter().filter_map(|path| path.file_name());
+            found.map(str::to_owned).collect::<Vec<_>>()
+        };
+        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]] {
+            assert_eq!(files(&order), names);
+        }
+        assert!(drop_ins(Utf8Path::new("/nowhere")).unwrap().is_empty());
+    }
 }

@@ -242,15 +242,18 @@ impl<'a> Table<'a> {
     }
 
     /// Reports each key that nobody took.
-    pub(super) fn finish(self) {
-        for entry in &self.entries {
-            let mut known = self.known.clone();
-            known.sort_unstable();
-            let hint = did_you_mean(entry.key, known.iter().copied())
-                .unwrap_or_else(|| format!("the keys here are {}", known.join(", ")));
+    pub(super) fn finish(mut self) {
+        self.known.sort_unstable();
+        for (number, entry) in self.entries.iter().enumerate() {
+            let known = &self.known;
+            // Who has that many does not look at each.
+            let hint = (number < 100).then(|| {
+                did_you_mean(entry.key, known.iter().copied())
+                    .unwrap_or_else(|| format!("the keys here are {}", known.join(", ")))
+            });
             let message = format!("unknown key `{}`", values::shown(entry.key));
             self.sink
-                .report_unknown(Diagnostic::new(entry.key_place.clone(), message).hint(hint));
+                .report_unknown(Diagnostic::new(entry.key_place.clone(), message).maybe_hint(hint));
         }
     }
 }

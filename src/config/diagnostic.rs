@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use super::Source;
 
@@ -104,6 +104,9 @@ fn render_with(renderer: &Renderer, diagnostics: &[Diagnostic], sources: &[Sourc
     text
 }
 
+/// Lines of more bytes are not shown.
+const LONGEST_LINE: usize = 4096;
+
 fn group<'a>(diagnostic: &'a Diagnostic, sources: &'a [Source]) -> Group<'a> {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
@@ -135,6 +138,18 @@ fn group<'a>(diagnostic: &'a Diagnostic, sources: &'a [Source]) -> Group<'a> {
                 .chain(context.clone())
                 .map(|(place, _)| place),
         );
+        // Nobody reads such a line, and the renderer would measure each character of it.
+        if part.text.lines().any(|line| line.len() > LONGEST_LINE) {
+            let place = primary.map(|(place, _)| place).into_iter();
+            let place = place.chain(context.map(|(place, _)| place)).next();
+            let start = place.map_or(0, |place| part.span(place).start);
+            let before = &part.text[..start];
+            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+            let line = part.line + before.matches('\n').count();
+            let origin = Origin::path(&source.name).line(line).char_column(column);
+            group = group.element(origin);
+            continue;
+        }
         let mut snippet = Snippet::source(part.text)
             .path(&source.name)
             .line_start(part.line);

@@ -91,12 +91,33 @@ pub fn load_attached_with_origins(sources: &[Source], attached: &[Attached]) -> 
     load_into(Sink::with_origins(), sources, attached)
 }
 
+/// The parser collects every syntax error, each with text of its own: of a file of this size that may be
+/// gigabytes. Of a larger one only the first is said.
+const LARGEST_RECOVERED: usize = 2 << 20;
+
+fn parse(text: &str) -> (toml::Spanned<DeTable<'_>>, Vec<toml::de::Error>) {
+    if text.len() <= LARGEST_RECOVERED {
+        return DeTable::parse_recoverable(text);
+    }
+    match DeTable::parse(text) {
+        Ok(table) => (table, Vec::new()),
+        Err(error) => (
+            toml::Spanned::new(0..text.len(), DeTable::new()),
+            vec![error],
+        ),
+    }
+}
+
 fn load_into(mut sink: Sink, sources: &[Source], attached: &[Attached]) -> (Outcome, Origins) {
     sink.files = Files::new(attached, sources.len());
     let mut tables = Vec::new();
     for (index, source) in sources.iter().enumerate() {
-        let (table, errors) = DeTable::parse_recoverable(&source.text);
-        for mistake in syntax::diagnostics(index, source, &errors) {
+        let (table, errors) = parse(&source.text);
+        for mut mistake in syntax::diagnostics(index, source, &errors) {
+            if source.text.len() > LARGEST_RECOVERED {
+                let hint = "the file is so large that nothing else of it is looked at until this is mended";
+                mistake.diagnostic = mistake.diagnostic.hint(hint);
+            }
             sink.syntax(source, mistake);
         }
         tables.push(table);

@@ -12,9 +12,8 @@ pub(super) struct Syntax {
     pub(super) broken: Range<usize>,
 }
 
-/// How often the place of a first definition is looked for. It takes a look at much of the file, and
-/// nobody reads more of these.
-const MOST_SEARCHES: usize = 100;
+/// After so many, the rest of a file is not looked at: it is no nkudo.toml with a slip in it.
+const MOST: usize = 1000;
 
 pub(super) fn diagnostics(
     index: usize,
@@ -29,14 +28,13 @@ pub(super) fn diagnostics(
     let unclosed: Vec<Range<usize>> = errors
         .iter()
         .filter(|error| error.message().starts_with("unclosed array"))
-        .take(MOST_SEARCHES)
+        .take(MOST)
         .filter_map(|error| unclosed_array(text, error.span()?.start))
         .collect();
     let headers: Vec<Range<usize>> = headers(text).collect();
     let mut headers_twice = BTreeSet::new();
     // The end of the line that the last mistake is on.
     let mut line_end = 0;
-    let mut searches = 0;
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         // Everything up to the end of the file is in the array then, and wrong there.
@@ -74,18 +72,23 @@ pub(super) fn diagnostics(
                 Some(header) if headers_twice.contains(&header.start) => continue,
                 _ => {}
             }
-            searches += 1;
+        }
+        if all.len() == MOST {
+            let place = Place {
+                source: index,
+                span: span.clone(),
+            };
+            all.push(Syntax {
+                diagnostic: Diagnostic::new(place, "the file is not looked at from here on")
+                    .label("one mistake too many"),
+                broken: span.start..text.len(),
+            });
+            break;
         }
         all.push(Syntax {
             broken: span.clone(),
-            diagnostic: if twice && searches <= MOST_SEARCHES {
-                defined_twice(index, text, span)
-            } else if twice {
-                let place = Place {
-                    source: index,
-                    span,
-                };
-                Diagnostic::new(place, "this is defined twice")
+            diagnostic: if twice {
+                defined_twice(index, text, span, &headers)
             } else {
                 not_toml(index, text, span, error.message())
             },
@@ -133,30 +136,33 @@ fn unclosed_array(text: &str, end: usize) -> Option<Range<usize>> {
 }
 
 /// The parser knows only the second place; the first is looked for in the text.
-fn defined_twice(index: usize, text: &str, span: Range<usize>) -> Diagnostic {
+fn defined_twice(
+    index: usize,
+    text: &str,
+    span: Range<usize>,
+    headers: &[Range<usize>],
+) -> Diagnostic {
     let key = text.get(span.clone()).unwrap_or_default();
-    let line = lines(text).find(|(line, _)| line.contains(&span.start));
+    let above = &headers[..headers.partition_point(|header| header.end <= span.start)];
+    let line = headers.get(above.len());
     let header = line
-        .map(|(_, content)| content.trim())
-        .filter(|line| line.starts_with('['));
+        .filter(|line| line.contains(&span.start))
+        .map(|line| text[line.clone()].trim());
     let (what, first) = if let Some(header) = header.and_then(header_name) {
-        let first = lines(text)
-            .find(|(_, content)| header_name(content.trim()) == Some(header))
-            .map(|(line, content)| line.start..line.start + content.trim_end().len());
+        let first = above
+            .iter()
+            .find(|line| header_name(text[(*line).clone()].trim()) == Some(header))
+            .map(|line| line.start..line.start + text[line.clone()].trim_end().len());
         (header, first)
     } else {
-        let above = headers(text)
-            .take_while(|header| header.end <= span.start)
-            .last()
-            .map_or(0, |header| header.start);
-        let first = lines(text)
-            .filter(|(line, _)| line.start >= above)
+        let table = above.last().map_or(0, |header| header.start);
+        let first = lines(&text[table..])
             .find(|(_, content)| {
                 let rest = content.trim_start().strip_prefix(key);
                 rest.is_some_and(|rest| rest.trim_start().starts_with('='))
             })
             .map(|(line, content)| {
-                let start = line.start + content.len() - content.trim_start().len();
+                let start = table + line.start + content.len() - content.trim_start().len();
                 start..start + key.len()
             });
         (key, first)

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::{Input, Manifest, Origin, Role};
@@ -36,48 +36,12 @@ pub struct Rendering<'a> {
 impl Rendering<'_> {
     /// The generation with this number. The number is in the units' `NKUDO_GENERATION`, and not in
     /// the id.
+    ///
+    /// The id is the SHA-256 of the tree without the number and the id. Everything is rendered once:
+    /// the hash passes over those two.
     pub fn generation(self, number: u64) -> serde_json::Result<Generation> {
-        let id = self.id()?;
-        self.tree(number, id)
-    }
-
-    /// SHA-256 of the tree, rendered without a number and an id.
-    pub fn id(self) -> serde_json::Result<String> {
-        let mut hash = Sha256::new();
-        for (path, bytes) in self.tree(0, String::new())?.files {
-            // Lengths, so that no two trees run into the same bytes.
-            hash.update((path.as_str().len() as u64).to_le_bytes());
-            hash.update(path.as_str());
-            hash.update((bytes.len() as u64).to_le_bytes());
-            hash.update(bytes);
-        }
-        Ok(hex(&hash.finalize()))
-    }
-
-    fn tree(self, number: u64, id: String) -> serde_json::Result<Generation> {
-        let mut digests = BTreeMap::new();
-        for (vm_id, vm) in &self.host.vms {
-            digests.insert(vm_id.clone(), vm_digest(vm_id, vm)?);
-        }
-        let manifest = Manifest {
-            version: FormatVersion,
-            id,
-            rendered_by: env!("CARGO_PKG_VERSION").to_owned(),
-            programs: self.programs.clone(),
-            origin: self.origin,
-            inputs: self.inputs.to_vec(),
-            digests,
-            host: self.host.clone(),
-        };
-        let mut files = BTreeMap::new();
-        for vm_id in self.host.vms.keys() {
-            if let Some(unit) = manifest.unit(vm_id, number) {
-                files.insert(
-                    format!("units/{}", unit.name).into(),
-                    unit.text().into_bytes(),
-                );
-            }
-        }
+        let mut manifest = self.manifest()?;
+        let mut files: BTreeMap<Utf8PathBuf, Vec<u8>> = BTreeMap::new();
         // Whether networkd runs is only known when switching; these are its files if it does.
         let backend = match self.host.network_backend {
             NetworkBackend::Auto | NetworkBackend::Networkd => Backend::Networkd,
@@ -96,7 +60,53 @@ impl Rendering<'_> {
             }
         }
         files.insert("manifest.json".into(), manifest.to_json()?);
+        let mut hash = Sha256::new();
+        for (path, bytes) in &files {
+            hash_file(&mut hash, path.as_str(), [bytes]);
+        }
+        let numbered = format!("{}={number}\n", unit::GENERATION_FIELD);
+        for vm_id in self.host.vms.keys() {
+            if let Some(unit) = manifest.unit(vm_id, number) {
+                let (path, text) = (format!("units/{}", unit.name), unit.text());
+                let (before, after) = text.split_once(&numbered).unwrap_or((&text, ""));
+                hash_file(&mut hash, &path, [before, after]);
+                files.insert(path.into(), text.into_bytes());
+            }
+        }
+        manifest.id = hex(&hash.finalize());
+        if let Some(json) = files.get_mut(Utf8Path::new("manifest.json")) {
+            manifest.set_id(json)?;
+        }
         Ok(Generation { manifest, files })
+    }
+
+    /// The manifest without an id.
+    fn manifest(self) -> serde_json::Result<Manifest> {
+        let mut digests = BTreeMap::new();
+        for (vm_id, vm) in &self.host.vms {
+            digests.insert(vm_id.clone(), vm_digest(vm_id, vm)?);
+        }
+        Ok(Manifest {
+            version: FormatVersion,
+            id: String::new(),
+            rendered_by: env!("CARGO_PKG_VERSION").to_owned(),
+            programs: self.programs.clone(),
+            origin: self.origin,
+            inputs: self.inputs.to_vec(),
+            digests,
+            host: self.host.clone(),
+        })
+    }
+}
+
+/// Adds a file to the hash. Lengths as well, so that no two trees run into the same bytes.
+fn hash_file<const N: usize>(hash: &mut Sha256, path: &str, parts: [impl AsRef<[u8]>; N]) {
+    let length: usize = parts.iter().map(|part| part.as_ref().len()).sum();
+    hash.update((path.len() as u64).to_le_bytes());
+    hash.update(path);
+    hash.update((length as u64).to_le_bytes());
+    for part in parts {
+        hash.update(part);
     }
 }
 

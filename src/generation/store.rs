@@ -2,8 +2,10 @@
 //!
 //! A generation is written beside its place and renamed to it, so one that is there is whole.
 
-use std::fs::{self, File};
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -179,17 +181,16 @@ impl Store {
         let _lock = lock(&self.state_dir.join(".lock"))?;
         self.remove_unfinished()?;
         let numbers = self.numbers()?;
-        let id = rendering.id()?;
+        let number = numbers.last().map_or(1, |newest| newest + 1);
+        let mut generation = rendering.generation(number)?;
         if let Some(newest) = numbers.last()
             // One that cannot be read is not the same.
             && let Ok(manifest) = self.manifest(*newest)
-            && manifest.id == id
+            && manifest.id == generation.manifest.id
         {
             self.keep_store_paths(*newest, &manifest)?;
             return Ok(Stored::Already(*newest));
         }
-        let number = numbers.last().map_or(1, |newest| newest + 1);
-        let mut generation = rendering.generation(number)?;
         let record = serde_json::to_vec_pretty(record)?;
         generation.files.insert(RECORD.into(), record);
         // Before it is there, so that no collector comes between.
@@ -207,17 +208,28 @@ impl Store {
         let unfinished = Utf8PathBuf::from_path_buf(place.path().to_owned())
             .map_err(|path| io::Error::other(format!("{} is not UTF-8", path.display())))
             .map_err(failed("make a directory in", &parent))?;
+        // Modes of their own: the umask may cut more, or less.
+        fs::set_permissions(&unfinished, Permissions::from_mode(0o700))
+            .map_err(failed("write", &unfinished))?;
+        // The empty one is the generation's own.
+        let directories: BTreeSet<&Utf8Path> = generation
+            .files
+            .keys()
+            .flat_map(|path| path.ancestors().skip(1))
+            .collect();
+        for directory in &directories {
+            let directory = unfinished.join(directory);
+            files::ensure_directory(&directory, 0o700).map_err(failed("make", &directory))?;
+        }
+        // Nobody looks at any of them before all are there, so none needs to be renamed into place.
         for (path, bytes) in &generation.files {
             let file = unfinished.join(path);
-            let write = || -> io::Result<()> {
-                if let Some(directory) = file.parent() {
-                    fs::create_dir_all(directory)?;
-                }
-                files::replace(&file, bytes, 0o600)
-            };
-            write().map_err(failed("write", &file))?;
+            files::create(&file, bytes, 0o600).map_err(failed("write", &file))?;
         }
-        files::sync_directory(&unfinished).map_err(failed("sync", &unfinished))?;
+        for directory in directories {
+            let directory = unfinished.join(directory);
+            files::sync_directory(&directory).map_err(failed("sync", &directory))?;
+        }
         let place = self.directory(number);
         fs::rename(&unfinished, &place).map_err(failed("write", &place))?;
         files::sync_directory(&parent).map_err(failed("sync", &parent))

@@ -17,7 +17,9 @@ mod vm;
 pub use limits::{Limit, LimitValues, limit_values, read_limits};
 pub use property::{Property, Value};
 pub use setting::{Bind, Exec, Privilege, Section, Setting};
-pub use vm::{Programs, RUNTIME_ROOT, TRANSIENT, slice_name, vm_unit, vm_unit_name};
+pub use vm::{
+    GENERATION_FIELD, Programs, RUNTIME_ROOT, TRANSIENT, slice_name, vm_unit, vm_unit_name,
+};
 
 /// One unit, its settings in the order in which a reader should meet them.
 #[derive(Debug, Clone, PartialEq, Eq)]

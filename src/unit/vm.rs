@@ -26,6 +26,9 @@ pub struct Programs {
     pub nkudo: Utf8PathBuf,
 }
 
+/// The field of a unit's journal entries that says which generation it is of.
+pub const GENERATION_FIELD: &str = "NKUDO_GENERATION";
+
 pub fn vm_unit_name(id: &VmId) -> String {
     format!("nkudo-vm@{id}.service")
 }
@@ -208,7 +211,7 @@ impl Builder {
         let fields = [
             ("NKUDO_VM", id.to_string()),
             ("NKUDO_DIGEST", digest.to_owned()),
-            ("NKUDO_GENERATION", generation.to_string()),
+            (GENERATION_FIELD, generation.to_string()),
         ];
         for (name, value) in fields {
             self.service("LogExtraFields", Setting::JournalField { name, value });

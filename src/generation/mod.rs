@@ -14,4 +14,4 @@ pub use gc_roots::{GcRoots, Unneeded};
 pub use manifest::{Input, Manifest, Origin, Record, Role};
 pub use render::{Generation, Rendering, vm_digest};
 pub use store::{Store, StoreError, Stored};
-pub use store_paths::{StorePath, paths};
+pub use store_paths::{StorePath, paths, paths_of_disk};

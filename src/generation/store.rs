@@ -9,7 +9,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{GcRoots, Generation, Manifest, Record, Rendering, Unneeded, paths};
+use super::{GcRoots, Generation, Manifest, Record, Rendering, Unneeded, paths, paths_of_disk};
+use crate::disk::DiskRecord;
 use crate::files;
 
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,8 @@ const UNFINISHED: &str = ".new-";
 /// Begins the name of a generation that is being removed.
 const REMOVED: &str = ".old-";
 const RECORD: &str = "rendered.json";
+/// Beside the generations' numbers, in `gcroots`.
+const DISKS: &str = "disks";
 
 impl Store {
     pub fn new(state_dir: &Utf8Path) -> Self {
@@ -117,6 +120,8 @@ impl Store {
     /// Removes a generation. It is gone at once, though its files may take longer.
     pub fn remove(&self, number: u64) -> Result<(), StoreError> {
         let _lock = lock(&self.state_dir.join(".lock"))?;
+        // Until now the generation may have been what kept a disk's image.
+        self.keep_store_paths_of_disks()?;
         let path = self.directory(number);
         let aside = self.generations().join(format!("{REMOVED}{number}"));
         fs::rename(&path, &aside).map_err(failed("remove", &path))?;
@@ -139,6 +144,40 @@ impl Store {
         ))
     }
 
+    /// The same for disks that were made from images, which outlive the generations that they were made by.
+    fn keep_store_paths_of_disks(&self) -> Result<(), StoreError> {
+        let links = self.gc_roots(DISKS);
+        let Some(roots) = GcRoots::new(&links).map_err(failed("register the roots in", &links))?
+        else {
+            return Ok(());
+        };
+        let mut needed = BTreeSet::new();
+        let mut unneeded = Unneeded::Remove;
+        let vms = self.state_dir.join("vms");
+        for vm in files::names(&vms).map_err(failed("list", &vms))? {
+            let directory = vms.join(vm);
+            let names = match files::names(&directory) {
+                Err(err) if err.kind() == io::ErrorKind::NotADirectory => continue,
+                names => names.map_err(failed("list", &directory))?,
+            };
+            for name in names {
+                if Utf8Path::new(&name).extension() != Some("json") {
+                    continue;
+                }
+                let path = directory.join(name);
+                let json = files::read(&path).map_err(failed("read", &path))?;
+                match DiskRecord::from_json(&json.unwrap_or_default()) {
+                    Ok(record) => needed.extend(paths_of_disk(&record)),
+                    // A newer nkudo's: what it needs is not known, and so nothing is let go of.
+                    Err(_) => unneeded = Unneeded::Keep,
+                }
+            }
+        }
+        roots
+            .keep(&needed, unneeded)
+            .map_err(failed("register the roots in", &links))
+    }
+
     fn gc_roots(&self, name: &str) -> Utf8PathBuf {
         self.state_dir.join("gcroots").join(name)
     }
@@ -148,7 +187,7 @@ impl Store {
         let numbers = self.numbers()?;
         let directory = self.gc_roots("");
         for name in files::names(&directory).map_err(failed("list", &directory))? {
-            if name.parse().is_ok_and(|number| numbers.contains(&number)) {
+            if name == DISKS || name.parse().is_ok_and(|number| numbers.contains(&number)) {
                 continue;
             }
             let links = self.gc_roots(&name);
@@ -180,6 +219,7 @@ impl Store {
         files::ensure_directory(&directory, 0o700).map_err(failed("make", &directory))?;
         let _lock = lock(&self.state_dir.join(".lock"))?;
         self.remove_unfinished()?;
+        self.keep_store_paths_of_disks()?;
         let numbers = self.numbers()?;
         let number = numbers.last().map_or(1, |newest| newest + 1);
         let mut generation = rendering.generation(number)?;

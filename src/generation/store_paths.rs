@@ -9,6 +9,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::disk::DiskRecord;
+use crate::host::DiskOrigin;
+
 /// Where Nix keeps what it builds.
 pub(super) const STORE: &str = "/nix/store";
 
@@ -62,6 +65,20 @@ pub fn paths(what: &impl Serialize) -> serde_json::Result<BTreeSet<Utf8PathBuf>>
         found.paths.extend(in_store.map(Utf8PathBuf::from));
     }
     Ok(found.paths)
+}
+
+/// The paths that a disk needs for as long as it is there, whatever generations say by then: what is below an
+/// overlay, and the kernel that it is booted by.
+pub fn paths_of_disk(record: &DiskRecord) -> BTreeSet<Utf8PathBuf> {
+    let Some(image) = &record.image else {
+        return BTreeSet::new();
+    };
+    let below = matches!(record.origin, DiskOrigin::Overlay { .. }).then_some(&image.path);
+    let all = [below, image.kernel.as_ref(), image.initrd.as_ref()];
+    all.into_iter()
+        .flatten()
+        .map(|path| path.as_path().to_owned())
+        .collect()
 }
 
 #[derive(Debug, Default)]

@@ -11,6 +11,7 @@ use super::machine::Networkd;
 
 cases![
     the_garbage_collector_leaves_what_generations_and_vms_need,
+    the_image_below_an_overlay_outlives_its_generations,
     without_nix_no_roots_are_made,
     an_empty_configuration_on_standard_input_leaves_nothing,
 ];
@@ -70,6 +71,39 @@ fn the_garbage_collector_leaves_what_generations_and_vms_need() {
         "l",
     ]);
     assert_eq!(left, "");
+}
+
+fn the_image_below_an_overlay_outlives_its_generations() {
+    const IMAGE: &str = "/nix/store/2123456789abcdfghijklmnpqrsvwxyz-image";
+    let host = Host::boot(Networkd::Off);
+    host.machine.ok(&["mkdir", "-p", "/nix/var/nix/gcroots"]);
+    host.guest("web", Then::PowerOffWhenAsked);
+    let path = format!("{IMAGE}/image.raw");
+    host.machine.write(&path, vec![1_u8; 1 << 20], 0o444);
+    let with = |form: &str| {
+        let image = format!("[image.base]\nsource = \"{path}\"\n");
+        let disk = format!("[[vm.web.disk]]\nimage = \"base\"\nname = \"{form}\"\n");
+        let overlay = format!("overlay = {}\n", form == "overlay");
+        [LAN, &image, &vm("web", ""), &disk, &overlay].concat()
+    };
+    host.switch_to(&with("overlay")).done();
+    host.switch_to(LAN).done();
+    host.nkudo(&["gc", "--keep", "1"]).done();
+    // The VM is not declared any more, and its disk is there.
+    assert!(host.exists("/var/lib/nkudo/vms/web/overlay.qcow2"));
+    assert_eq!(roots(&host), [IMAGE]);
+
+    host.machine.ok(&["rm", "-r", "/var/lib/nkudo/vms/web"]);
+    host.nkudo(&["render"]).done();
+    assert_eq!(roots(&host), NONE);
+
+    // A copy needs its image no longer than the generation does.
+    host.switch_to(&with("copy")).done();
+    assert_eq!(roots(&host), [IMAGE]);
+    host.switch_to(LAN).done();
+    host.nkudo(&["gc", "--keep", "1"]).done();
+    assert!(host.exists("/var/lib/nkudo/vms/web/copy.raw"));
+    assert_eq!(roots(&host), NONE);
 }
 
 fn without_nix_no_roots_are_made() {

@@ -29,6 +29,7 @@ pub mod image;
 pub mod journal;
 pub mod link;
 pub mod network;
+pub mod nft;
 pub mod observe;
 pub mod plan;
 pub mod programs;

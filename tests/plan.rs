@@ -25,14 +25,15 @@ use nkudo::config::{self, Source};
 use nkudo::disk::{DiskRecord, ImageSeen};
 use nkudo::generation::{Manifest, Origin, Rendering};
 use nkudo::host::{
-    AbsolutePath, Autostart, DiskAccess, DiskFormat, DiskName, Image, ImageFile, Network, Size, Vm,
-    VmId,
+    AbsolutePath, Autostart, DiskAccess, DiskFormat, DiskName, Family, Image, ImageFile, Isolation,
+    Network, Size, Vm, VmId,
 };
 use nkudo::hypervisor::Version;
 use nkudo::network::{self, Backend};
 use nkudo::observe::{
-    Admin, Holder, Hypervisor, Link, LinkKind, MadeDisk, Networkd, Observed, Remains,
-    Specification, Storage, SystemdVersion, Unit, UnitFacts, UnitOrigin, UnitState,
+    Admin, DhcpUnit, DroppingChain, Holder, Hypervisor, Link, LinkKind, MadeDisk, NetworkFacts,
+    Networkd, Observed, Remains, Route, Rules, Specification, Storage, SystemdVersion, Traffic,
+    Unit, UnitFacts, UnitOrigin, UnitState,
 };
 use nkudo::plan::{Pending, PlanDocument, Request, Switch, obstacles_document, plan};
 use nkudo::unit::{Programs, limit_values, read_limits};
@@ -62,6 +63,16 @@ struct Differs {
     unit_files: Vec<String>,
     /// Files for networkd that are missing.
     missing_files: Vec<String>,
+    /// nkudo's firewall rules: `gone`, `changed`, or why nft cannot be run.
+    rules: Option<String>,
+    /// Chains of others that drop what is forwarded: `ip filter FORWARD`.
+    dropping: Vec<String>,
+    /// Routes of the host's over eth1: `link`, or `gateway`.
+    routes: BTreeMap<String, String>,
+    /// `absent`: it is not installed.
+    dnsmasq: Option<Presence>,
+    /// Whether IPv6 is forwarded on all links or none.
+    old_kernel: bool,
     /// VMs whose booted specification is missing.
     lost: BTreeSet<VmId>,
     /// Disks, by VM and name.
@@ -293,10 +304,11 @@ fn observed(before: &Manifest, differs: &Differs) -> Observed {
         units: BTreeMap::new(),
         unit_files: differs.unit_files.clone(),
         links: links(before),
-        networkd_files: network::files(&before.host.networks, backend),
+        networkd_files: network::files(&before.host, backend),
         remains: BTreeMap::new(),
         held: differs.held.clone(),
         storage: storage(before, differs),
+        network: network_facts(before, backend, differs),
     };
     for (id, vm) in &before.host.vms {
         if vm.autostart == Autostart::No {
@@ -419,6 +431,119 @@ fn storage(before: &Manifest, differs: &Differs) -> Storage {
     storage
 }
 
+/// Everything else of the network that is as `before` says, but for what differs.
+fn network_facts(before: &Manifest, backend: Backend, differs: &Differs) -> NetworkFacts {
+    let host = &before.host;
+    let rules = match (differs.rules.as_deref(), network::rules(host)) {
+        (Some("gone"), _) | (None, None) => Rules::Absent,
+        (Some("changed"), _) => Rules::Changed,
+        (None, Some(text)) => Rules::Loaded(text),
+        (Some(why), _) => Rules::Unusable(why.to_owned()),
+    };
+    let mut facts = NetworkFacts {
+        rules,
+        dropping: differs.dropping.iter().map(|text| dropping(text)).collect(),
+        dnsmasq: differs
+            .dnsmasq
+            .map_or(Some("/usr/sbin/dnsmasq".into()), |_| None),
+        ..NetworkFacts::default()
+    };
+    let links = links(before);
+    let eth0 = links["eth0"].index;
+    let mut route = |destination: &str, link: u32, on_link: bool| {
+        facts.routes.push(Route {
+            destination: destination.parse().unwrap(),
+            link,
+            on_link,
+        });
+    };
+    route("0.0.0.0/0", eth0, false);
+    route("::/0", eth0, false);
+    route("203.0.113.0/24", eth0, true);
+    for (destination, via) in &differs.routes {
+        route(destination, links["eth1"].index, via == "link");
+    }
+    for (family, forwards) in [("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)] {
+        let forwards = host
+            .networks
+            .values()
+            .filter_map(Network::own)
+            .any(|bridge| bridge.forwards(forwards));
+        let key = if family == "ipv4" {
+            "forwarding"
+        } else {
+            "force_forwarding"
+        };
+        for name in links.keys().filter(|name| !name.starts_with("nkt-")) {
+            if differs.old_kernel && family == "ipv6" {
+                continue;
+            }
+            let bridge = host
+                .networks
+                .values()
+                .filter_map(Network::own)
+                .find(|b| b.name.as_str() == name.as_str());
+            let on = match bridge {
+                Some(bridge) => bridge.forwards(if family == "ipv4" {
+                    Family::Ipv4
+                } else {
+                    Family::Ipv6
+                }),
+                None => forwards && name == "eth0",
+            };
+            let sysctl = format!("net/{family}/conf/{name}/{key}");
+            if on {
+                facts.sysctls.ours.insert(sysctl.clone(), "1".to_owned());
+            }
+            facts
+                .sysctls
+                .seen
+                .insert(sysctl, if on { "1" } else { "0" }.to_owned());
+        }
+        facts
+            .sysctls
+            .seen
+            .insert(format!("net/{family}/conf/all/forwarding"), "0".to_owned());
+    }
+    facts
+        .sysctls
+        .seen
+        .insert("net/ipv6/conf/eth0/accept_ra".to_owned(), "1".to_owned());
+    for (name, network) in &host.networks {
+        if let Some(own) = network.own()
+            && let Some(uplink) = &own.uplink
+            && uplink.vlan.is_none()
+        {
+            facts
+                .uplinks
+                .insert(uplink.link.to_string(), own.name.to_string());
+        }
+        if backend == Backend::Netlink
+            && let Some(digest) = nkudo::unit::dhcp_digest(host, name)
+        {
+            let unit = DhcpUnit {
+                state: UnitState::Active,
+                digest: Some(digest),
+            };
+            facts.dhcp.insert(name.clone(), unit);
+        }
+    }
+    facts
+}
+
+/// `inet filter forward`
+fn dropping(text: &str) -> DroppingChain {
+    let words: Vec<&str> = text.split(' ').collect();
+    let [family, table, chain] = words.as_slice() else {
+        panic!("{text} is no chain");
+    };
+    DroppingChain {
+        family: (*family).to_owned(),
+        table: (*table).to_owned(),
+        chain: (*chain).to_owned(),
+    }
+}
+
 /// The bridges, and the TAPs in them.
 fn links(before: &Manifest) -> BTreeMap<String, Link> {
     let mut links = BTreeMap::new();
@@ -428,15 +553,42 @@ fn links(before: &Manifest) -> BTreeMap<String, Link> {
         kind,
         mac: None,
         master: None,
+        isolation: Isolation::Off,
+        below: None,
+        traffic: Traffic::default(),
         admin: Admin::Up,
         addresses: BTreeSet::new(),
     };
+    // The host's own, which its default route leads over, and another one.
+    for name in ["eth0", "eth1"] {
+        let mut own = link(next.next().unwrap(), LinkKind::Other);
+        if name == "eth0" {
+            own.addresses.insert("203.0.113.5/24".parse().unwrap());
+        }
+        links.insert(name.to_owned(), own);
+    }
     for network in before.host.networks.values() {
-        let mut bridge = link(next.next().unwrap(), LinkKind::Bridge);
-        bridge.mac = Some(Network::bridge_mac(&network.bridge).octets());
-        bridge.addresses.extend(&network.address);
-        bridge.addresses.insert("fe80::1/64".parse().unwrap());
-        links.insert(network.bridge.to_string(), bridge);
+        let mut master = None;
+        if let Some(own) = network.own() {
+            let mut bridge = link(next.next().unwrap(), LinkKind::Bridge);
+            bridge.mac = Some(Network::bridge_mac(&own.name).octets());
+            bridge.addresses.extend(&own.address);
+            bridge.addresses.insert("fe80::1/64".parse().unwrap());
+            master = Some(bridge.index);
+            links.insert(own.name.to_string(), bridge);
+        }
+        let Some(uplink) = network.uplink() else {
+            continue;
+        };
+        if let Some(vlan) = &uplink.vlan {
+            let mut port = link(next.next().unwrap(), LinkKind::Vlan(vlan.id.get()));
+            port.mac = Some(Network::vlan_mac(&vlan.link).octets());
+            port.below = links.get(uplink.link.as_str()).map(|link| link.index);
+            links.insert(vlan.link.to_string(), port);
+        }
+        if let Some(port) = links.get_mut(uplink.port().as_str()) {
+            port.master = master;
+        }
     }
     for vm in before.host.vms.values() {
         if vm.autostart == Autostart::No {
@@ -444,8 +596,17 @@ fn links(before: &Manifest) -> BTreeMap<String, Link> {
         }
         for nic in &vm.nics {
             let mut tap = link(next.next().unwrap(), LinkKind::Tun);
-            let bridge = &before.host.networks[&nic.network].bridge;
-            tap.master = Some(links[bridge.as_str()].index);
+            let network = &before.host.networks[&nic.network];
+            tap.isolation = network.isolation;
+            if let Some(bridge) = network.bridge() {
+                tap.master = links.get(bridge.as_str()).map(|link| link.index);
+            } else {
+                tap.kind = LinkKind::Macvtap;
+                let below = network.uplink().map(|uplink| uplink.port().as_str());
+                tap.below = below
+                    .and_then(|name| links.get(name))
+                    .map(|link| link.index);
+            }
             links.insert(nic.tap.to_string(), tap);
         }
     }
@@ -529,12 +690,16 @@ fn change_link(observed: &mut Observed, name: &str, change: &LinkDiffers) {
         kind: LinkKind::Other,
         mac: None,
         master: None,
+        isolation: Isolation::Off,
+        below: None,
+        traffic: Traffic::default(),
         admin: Admin::Up,
         addresses: BTreeSet::new(),
     });
     match change.kind.as_deref() {
         Some("bridge") => link.kind = LinkKind::Bridge,
         Some("tun") => link.kind = LinkKind::Tun,
+        Some("macvtap") => link.kind = LinkKind::Macvtap,
         Some("other") => link.kind = LinkKind::Other,
         None => {}
         other => panic!("{other:?} is no kind"),

@@ -10,10 +10,11 @@ mod network;
 mod outcome;
 mod run_files;
 mod seed;
+mod services;
 mod storage;
 mod vm;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::{StreamExt as _, stream};
 
 use crate::connections::Connections;
@@ -35,6 +36,8 @@ pub struct Apply<'a> {
     pub generation: u64,
     /// Where the wanted generation's files are.
     pub directory: &'a Utf8Path,
+    /// What hands out addresses where networkd does not.
+    pub dnsmasq: Option<Utf8PathBuf>,
 }
 
 impl Apply<'_> {
@@ -60,12 +63,17 @@ impl Apply<'_> {
             let wave = left(wave, &outcome);
             self.wave(&wave, Verb::Stop, plan, &mut outcome).await;
         }
+        // What stopped had its rules until it did; what starts now has its own from the first moment.
+        if let Err(err) = self.load_rules(plan).await {
+            outcome.host.push(err);
+            return outcome;
+        }
         let not_grown = self.grow_disks(plan, &outcome).await;
         for attach in &plan.attach {
             match self
                 .connections
                 .netlink
-                .attach(&attach.tap, &attach.bridge)
+                .attach(&attach.tap, &attach.bridge, attach.isolation)
                 .await
             {
                 Ok(()) => tracing::info!("put {} into {}", attach.tap, attach.bridge),

@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use camino::Utf8Path;
 
-use super::Apply;
+use super::{Apply, run_files, services};
 use crate::files;
 use crate::host::{LinkName, Network};
 use crate::network::{Backend, NETWORKD_DIR, network_file_name};
 use crate::observe::{Admin, Link, Networkd};
-use crate::plan::{BridgeStep, Plan};
+use crate::plan::{BridgeStep, DhcpStep, Plan, PortOwner, PortStep, VlanStep};
 use crate::systemd::Network1Proxy;
 
 /// How long networkd may take to make bridges. It takes some 20 ms.
@@ -24,6 +24,7 @@ const NO_RELOAD: &str = "systemd-networkd does not reload its files; if D-Bus wa
 impl Apply<'_> {
     /// Makes and changes bridges.
     pub(super) async fn networks(&self, plan: &Plan) -> anyhow::Result<()> {
+        self.check_rules(plan).await?;
         write_files(plan)?;
         let wanted: BTreeMap<&LinkName, &BridgeStep> = plan
             .bridges
@@ -43,6 +44,47 @@ impl Apply<'_> {
         }
         for name in wanted.keys() {
             tracing::info!("set up bridge {name}");
+        }
+        self.vlans(plan).await?;
+        self.ports(plan).await?;
+        services::set_sysctls(plan)?;
+        self.dhcp(plan, &[DhcpStep::Start, DhcpStep::Restart]).await
+    }
+
+    async fn vlans(&self, plan: &Plan) -> anyhow::Result<()> {
+        let netlink = &self.connections.netlink;
+        for (link, step) in &plan.network.vlans {
+            match step {
+                VlanStep::Create { vlan, uplink } => {
+                    netlink.delete(link).await?;
+                    netlink.create_vlan(vlan, uplink).await?;
+                    tracing::info!("made {link}");
+                }
+                VlanStep::SetUp => netlink.set_up_named(link).await?,
+                VlanStep::Remove => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn ports(&self, plan: &Plan) -> anyhow::Result<()> {
+        let netlink = &self.connections.netlink;
+        for (link, step) in &plan.network.ports {
+            match step {
+                PortStep::Put { bridge, whose } => {
+                    if *whose == PortOwner::Host {
+                        run_files::note_uplink(link, bridge)?;
+                    }
+                    // networkd does it too, with the file that it has; whoever is first.
+                    netlink.put_uplink(link, bridge).await?;
+                    tracing::info!("put {link} into {bridge}");
+                }
+                PortStep::Release { bridge } => {
+                    netlink.release(link, bridge).await?;
+                    run_files::forget_uplink(link)?;
+                    tracing::info!("took {link} out of {bridge}");
+                }
+            }
         }
         Ok(())
     }
@@ -125,8 +167,20 @@ impl Apply<'_> {
         Ok(())
     }
 
-    /// Removes bridges. By now no file makes networkd create them again.
+    /// Removes bridges and what was for them. By now no file makes networkd create them again.
     pub(super) async fn remove_bridges(&self, plan: &Plan) -> anyhow::Result<()> {
+        self.dhcp(plan, &[DhcpStep::Stop]).await?;
+        let netlink = &self.connections.netlink;
+        for link in &plan.network.macvtaps {
+            netlink.delete(link).await?;
+            tracing::info!("removed macvtap {link}");
+        }
+        for (link, step) in &plan.network.vlans {
+            if *step == VlanStep::Remove {
+                netlink.delete(link).await?;
+                tracing::info!("removed {link}");
+            }
+        }
         for (name, step) in &plan.bridges {
             if *step == BridgeStep::Remove {
                 self.connections.netlink.delete(name).await?;

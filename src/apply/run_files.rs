@@ -10,8 +10,8 @@ use super::seed;
 use crate::booted::Booted;
 use crate::files;
 use crate::generation::{GcRoots, Unneeded, paths};
-use crate::host::{Vm, VmId};
-use crate::observe::held_directory;
+use crate::host::{LinkName, Vm, VmId};
+use crate::observe::{held_directory, uplinks_directory};
 use crate::unit::{Programs, RUNTIME_ROOT};
 
 /// Held while this lives; the kernel lets go of it when the process ends, however that happens.
@@ -147,4 +147,18 @@ pub fn release(id: &VmId) -> anyhow::Result<()> {
 
 fn root_directory(id: &VmId) -> Utf8PathBuf {
     Utf8Path::new(RUNTIME_ROOT).join("root").join(id.as_str())
+}
+
+/// Notes that nkudo put a link of the host into a bridge.
+pub(super) fn note_uplink(link: &LinkName, bridge: &LinkName) -> anyhow::Result<()> {
+    let directory = uplinks_directory();
+    let path = directory.join(link.as_str());
+    files::ensure_directory(&directory, 0o755)
+        .and_then(|()| files::replace(&path, bridge.as_str().as_bytes(), 0o644))
+        .with_context(|| format!("cannot write {path}"))
+}
+
+pub(super) fn forget_uplink(link: &LinkName) -> anyhow::Result<()> {
+    let path = uplinks_directory().join(link.as_str());
+    files::remove(&path).with_context(|| format!("cannot remove {path}"))
 }

@@ -10,9 +10,9 @@ use anyhow::{Context as _, bail};
 use super::{Apply, Failure, run_files};
 use crate::booted::Booted;
 use crate::generation::Unneeded;
-use crate::host::{LinkName, VmId};
-use crate::link::LinkError;
-use crate::observe::Link;
+use crate::host::{Isolation, LinkName, Network, NetworkKind, Nic, VmId};
+use crate::link::{LinkError, open_macvtap};
+use crate::observe::{Link, LinkKind};
 use crate::systemd::{ExtraFd, JobResult, transient_properties};
 use crate::unit::vm_unit_name;
 
@@ -65,12 +65,12 @@ impl Apply<'_> {
         let mut taps = Vec::new();
         for (index, nic) in vm.nics.iter().enumerate() {
             let network = self.wanted.host.networks.get(&nic.network);
-            let bridge = &network.context("its network is not declared")?.bridge;
-            let fd = self.create_tap(&nic.tap, bridge).await?;
-            taps.push(ExtraFd {
+            let network = network.context("its network is not declared")?;
+            let fds = self.create_link(nic, network).await?;
+            taps.extend(fds.into_iter().enumerate().map(|(queue, fd)| ExtraFd {
                 fd,
-                name: format!("nic{index}"),
-            });
+                name: format!("nic{index}-{queue}"),
+            }));
         }
         let properties = transient_properties(unit.properties(), taps);
         let job = self
@@ -87,20 +87,93 @@ impl Apply<'_> {
         }
     }
 
+    /// Makes the host's end of a NIC; returns its queues.
+    async fn create_link(&self, nic: &Nic, network: &Network) -> Result<Vec<OwnedFd>, LinkError> {
+        match (&network.kind, network.bridge()) {
+            (_, Some(bridge)) => self.create_tap(nic, bridge, network.isolation).await,
+            (NetworkKind::Macvtap(uplink), None) => {
+                self.create_macvtap(nic, uplink.port(), network.isolation)
+                    .await
+            }
+            (_, None) => Err(LinkError::Missing(nic.network.to_string())),
+        }
+    }
+
     /// Makes a TAP, once one of the same name is gone: systemd closes the descriptors of a unit a
     /// moment after it has unloaded the unit.
-    async fn create_tap(&self, tap: &LinkName, bridge: &LinkName) -> Result<OwnedFd, LinkError> {
+    async fn create_tap(
+        &self,
+        nic: &Nic,
+        bridge: &LinkName,
+        isolation: Isolation,
+    ) -> Result<Vec<OwnedFd>, LinkError> {
         let netlink = &self.connections.netlink;
-        match netlink.create_tap(tap, bridge).await {
+        let tap = &nic.tap;
+        // It may have been on an uplink before, and its VM have ended by itself.
+        self.remove_macvtap(tap).await?;
+        match netlink.create_tap(tap, nic.queues, bridge, isolation).await {
             Err(err) if is_busy(&err) => {}
             other => return other,
         }
+        self.until_gone(tap).await?;
+        netlink.create_tap(tap, nic.queues, bridge, isolation).await
+    }
+
+    async fn until_gone(&self, tap: &LinkName) -> Result<(), LinkError> {
         let is_there = |links: &BTreeMap<String, Link>| {
             let there = links.contains_key(tap.as_str());
             Vec::from_iter(there.then(|| format!("{tap} is still there")))
         };
-        netlink.until(UNLOAD_LIMIT, is_there).await?;
-        netlink.create_tap(tap, bridge).await
+        self.connections.netlink.until(UNLOAD_LIMIT, is_there).await
+    }
+
+    /// Makes a macvtap. The kernel or udev makes its device file, which may take a moment.
+    async fn create_macvtap(
+        &self,
+        nic: &Nic,
+        uplink: &LinkName,
+        isolation: Isolation,
+    ) -> Result<Vec<OwnedFd>, LinkError> {
+        let tap = &nic.tap;
+        self.remove_macvtap(tap).await?;
+        self.until_gone(tap).await?;
+        let netlink = &self.connections.netlink;
+        let index = netlink.create_macvtap(nic, uplink, isolation).await?;
+        let end = tokio::time::Instant::now() + UNLOAD_LIMIT;
+        let opened = loop {
+            match open_macvtap(tap, index, nic.queues) {
+                Err(err)
+                    if err.kind() == io::ErrorKind::NotFound
+                        && tokio::time::Instant::now() < end =>
+                {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                opened => break opened,
+            }
+        };
+        match opened {
+            Ok(fds) => Ok(fds),
+            Err(source) => {
+                netlink.delete(tap).await?;
+                Err(LinkError::Macvtap {
+                    name: tap.clone(),
+                    index,
+                    source,
+                })
+            }
+        }
+    }
+
+    /// Removes a macvtap of nkudo's, if there is one of that name.
+    async fn remove_macvtap(&self, tap: &LinkName) -> Result<(), LinkError> {
+        let links = self.connections.netlink.links().await?;
+        if links
+            .get(tap.as_str())
+            .is_some_and(|link| link.kind == LinkKind::Macvtap)
+        {
+            self.connections.netlink.delete(tap).await?;
+        }
+        Ok(())
     }
 
     /// Waits until a VM that somebody else is starting has started.
@@ -147,7 +220,7 @@ impl Apply<'_> {
     }
 
     /// Stops the unit, if it is there, and waits until its name is free.
-    async fn unload(&self, unit: &str) -> anyhow::Result<()> {
+    pub(super) async fn unload(&self, unit: &str) -> anyhow::Result<()> {
         let manager = &self.connections.manager;
         if !self.is_loaded(unit).await? {
             return Ok(());

@@ -98,6 +98,7 @@ pub(super) async fn carry_out(
         wanted: &wanted,
         generation,
         directory,
+        dnsmasq: observed.network.dnsmasq.clone(),
     };
     let mut outcome = apply.run(&plan).await;
     let mut rest = None;

@@ -72,6 +72,10 @@ impl<'a> Value<'a> {
         self.found.is_table()
     }
 
+    pub(super) fn is_empty_array(&self) -> bool {
+        self.found.as_array().is_some_and(|array| array.is_empty())
+    }
+
     pub(super) fn text(&self) -> Option<&'a str> {
         let text = self.found.as_str();
         if text.is_none() {

@@ -1,15 +1,14 @@
 //! `[[vm.<id>.nic]]`.
 
+use super::address;
 use super::cursor::Value;
 use super::diagnostic::Diagnostic;
 use super::nearest::did_you_mean;
 use super::values;
 use super::vm::Shared;
-use crate::host::{LinkName, Mac, NetworkName, Nic, VmId};
+use crate::host::{LinkName, Mac, NetworkKind, NetworkName, Nic, QueuePairs, Trust, VmId};
 
-const NIC_LATER: [&str; 1] = ["address"];
-
-/// A unit gets a TAP for each NIC as a file descriptor, and one D-Bus message carries 16.
+/// A unit gets a file descriptor for each pair of queues of its NICs, and one D-Bus message carries 16.
 const MOST_NICS: usize = 16;
 
 /// The tables of `[[vm.<id>.<what>]]`.
@@ -45,14 +44,38 @@ pub(super) fn nics(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Opt
         .zip(0..)
         .map(|(element, index)| nic(element, id, index, shared))
         .collect();
-    read.into_iter().collect()
+    let nics: Option<Vec<Nic>> = read.into_iter().collect();
+    let queues: u32 = nics
+        .iter()
+        .flatten()
+        .map(|nic| u32::from(nic.queues.get()))
+        .sum();
+    if queues > u32::from(QueuePairs::MOST) && elements.len() <= MOST_NICS {
+        let most = QueuePairs::MOST;
+        let message = format!(
+            "the NICs of VM `{id}` have {queues} queues together; the most that they can have is {most}"
+        );
+        let place = value.key_place.clone();
+        value.sink.report(Diagnostic::new(place, message));
+        return None;
+    }
+    nics
 }
 
 fn nic(value: &Value<'_>, id: &VmId, index: u8, shared: &mut Shared<'_>) -> Option<Nic> {
     let mut table = value.table()?;
-    table.refuse_later(&NIC_LATER);
     let network_value = table.take("network");
     let mac_value = table.take("mac");
+    let address_value = table.take("address");
+    let gateway_value = table.take("gateway");
+    let queues = table.read("queues", QueuePairs::ONE, queues);
+    let trust = table.read("trusted", Trust::Checked, |value| {
+        Some(if value.boolean()? {
+            Trust::Trusted
+        } else {
+            Trust::Checked
+        })
+    });
 
     let network = if let Some(value) = &network_value {
         network(value, shared)
@@ -90,12 +113,59 @@ fn nic(value: &Value<'_>, id: &VmId, index: u8, shared: &mut Shared<'_>) -> Opti
         .claim(value.sink, tap.clone(), &value.place, &who, || {
             format!("two NICs get the link name `{tap}`; give one of the VMs another name")
         });
+    let (address, gateway) = match &network {
+        Some(name) => {
+            let on = address::On {
+                name,
+                network: shared.lowered.get(name),
+            };
+            let address = match &address_value {
+                Some(value) => address::of_nic(value, on, &who, &mut shared.addresses),
+                None => Some(Vec::new()),
+            };
+            let gateway = address::gateways(gateway_value.as_ref(), on, address.as_deref());
+            (address, gateway)
+        }
+        // It is not known what network they would be on.
+        None => (None, None),
+    };
+    if let Some([gateway]) = gateway.as_deref() {
+        table.derived("gateway", gateway);
+    }
     table.finish();
+    let network = network?;
+    let on_macvtap = shared
+        .lowered
+        .get(&network)
+        .is_some_and(|network| matches!(network.kind, NetworkKind::Macvtap(_)));
+    if on_macvtap && trust == Some(Trust::Checked) {
+        value.sink.report_absence(
+            value
+                .diagnostic(format!(
+                    "nobody can check what VM `{id}` sends on network `{network}`"
+                ))
+                .hint(
+                    "a macvtap leads past the host's bridges, where the check is; say \
+                     `trusted = true`, or leave `macvtap` out of the network",
+                ),
+        );
+        return None;
+    }
     Some(Nic {
-        network: network?,
+        network,
         mac: mac?,
         tap,
+        address: address?,
+        gateway: gateway?,
+        queues: queues?,
+        trust: trust?,
     })
+}
+
+fn queues(value: &Value<'_>) -> Option<QueuePairs> {
+    let number = value.integer(1, i64::from(QueuePairs::MOST))?;
+    let number = std::num::NonZeroU8::new(u8::try_from(number).ok()?)?;
+    number.try_into().ok()
 }
 
 fn network(value: &Value<'_>, shared: &Shared<'_>) -> Option<NetworkName> {

@@ -12,7 +12,7 @@ use super::image::image;
 use super::network::{Networks, network};
 use super::sink::Sink;
 use super::vm::{Shared, vm};
-use super::{order, values};
+use super::{forward, order, values};
 use crate::host::{
     AbsolutePath, BadIdentifier, Host, HypervisorName, Image, ImageName, NetworkBackend,
     NetworkName, VmId,
@@ -55,7 +55,12 @@ pub(super) fn host(sink: &Sink, roots: &[Spanned<DeTable<'_>>]) -> Option<(Host,
     // Where it is wrong, that is reported, and no path with it gets anywhere.
     let fallback = AbsolutePath::default_state_dir();
     let state_dir = settings.as_ref().map_or(&fallback, |settings| &settings.1);
-    let mut shared = Shared::new(networks.keys(), &lowered_images, state_dir);
+    let mut shared = Shared::new(
+        networks.keys(),
+        &lowered_networks,
+        &lowered_images,
+        state_dir,
+    );
     let mut lowered_vms = BTreeMap::new();
     for (id, value) in by_place(&vms) {
         if let Some(vm) = vm(value, id, &mut shared) {
@@ -63,7 +68,9 @@ pub(super) fn host(sink: &Sink, roots: &[Spanned<DeTable<'_>>]) -> Option<(Host,
         }
     }
     order::check(sink, &vms.keys().collect(), &shared.after);
+    let ids: Vec<&VmId> = vms.keys().collect();
     let first_boots = shared.first_boots;
+    forward::check(sink, &known, &ids, &lowered_vms, &lowered_networks);
 
     let (hypervisor, state_dir, network_backend) = settings?;
     let images = lowered_images.into_iter();

@@ -5,6 +5,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod address;
 mod attached;
 mod cloud_init;
 mod cursor;
@@ -12,12 +13,14 @@ mod device;
 mod diagnostic;
 mod disk;
 mod explain;
+mod forward;
 mod image;
 mod lower;
 mod nearest;
 mod network;
 mod order;
 mod origin;
+mod services;
 pub mod shape;
 mod sink;
 mod syntax;

@@ -121,10 +121,12 @@ fn every_key_is_read() {
     assert_eq!(host.state_dir.as_str(), "/srv/nkudo");
     assert_eq!(host.network_backend, NetworkBackend::Netlink);
     let lan = &host.networks[&"lan".parse::<NetworkName>().unwrap()];
-    assert_eq!(lan.bridge.as_str(), "br0");
+    let lan = lan.own().unwrap();
+    assert_eq!(lan.name.as_str(), "br0");
     assert_eq!(lan.address[0].to_string(), "192.168.100.1/24");
     let wan = &host.networks[&"wan".parse::<NetworkName>().unwrap()];
-    assert_eq!((wan.bridge.as_str(), wan.address.len()), ("nk-wan", 0));
+    let wan = wan.own().unwrap();
+    assert_eq!((wan.name.as_str(), wan.address.len()), ("nk-wan", 0));
 
     let web = &host.vms[&"web".parse::<VmId>().unwrap()];
     assert_eq!((web.vcpus.boot.get(), web.vcpus.max.get()), (2, 8));

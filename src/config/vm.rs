@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU8, NonZeroU32};
 
+use super::address::Taken;
 use super::cloud_init::cloud_init;
 use super::cursor::{Table, Value};
 use super::device;
@@ -13,8 +14,8 @@ use super::unique::Unique;
 use super::values;
 use crate::host::{
     AbsolutePath, Autostart, Balloon, Boot, Disk, HugePages, Image, ImageBoot, ImageName, Limits,
-    LinkName, Mac, Memory, NetworkName, OnChange, OnTimeout, Ready, Restart, Sharing, Size,
-    TimeSpan, Vcpus, Vm, VmId,
+    LinkName, Mac, Memory, Network, NetworkName, OnChange, OnTimeout, Ready, Restart, Sharing,
+    Size, TimeSpan, Vcpus, Vm, VmId,
 };
 use crate::seed::{self, FirstBoot};
 
@@ -27,6 +28,9 @@ pub(super) struct Shared<'n> {
     /// Those that are wrong themselves are absent in it.
     pub(super) images: &'n BTreeMap<ImageName, Option<Image>>,
     pub(super) state_dir: &'n AbsolutePath,
+    /// Those of them that have no mistakes.
+    pub(super) lowered: &'n BTreeMap<NetworkName, Network>,
+    pub(super) addresses: Taken,
     pub(super) macs: Unique<Mac>,
     pub(super) taps: Unique<LinkName>,
     pub(super) disks: DiskUses,
@@ -39,11 +43,14 @@ pub(super) struct Shared<'n> {
 impl<'n> Shared<'n> {
     pub(super) fn new(
         networks: impl Iterator<Item = &'n NetworkName>,
+        lowered: &'n BTreeMap<NetworkName, Network>,
         images: &'n BTreeMap<ImageName, Option<Image>>,
         state_dir: &'n AbsolutePath,
     ) -> Self {
         Self {
             networks: networks.collect(),
+            lowered,
+            addresses: Taken::default(),
             images,
             state_dir,
             macs: Unique::default(),

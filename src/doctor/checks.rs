@@ -557,7 +557,10 @@ fn networks(facts: &Facts, manifest: &Manifest, observed: &Observed) -> Vec<Chec
     let mut checks = Vec::new();
     for (name, network) in &manifest.host.networks {
         let subject = format!("network {name}");
-        let bridge = &network.bridge;
+        // A macvtap's network has none.
+        let Some(bridge) = network.bridge() else {
+            continue;
+        };
         let again = "`nkudo switch` makes it be as declared";
         let Some(link) = observed.links.get(bridge.as_str()) else {
             checks.push(Check::fail(
@@ -568,8 +571,9 @@ fn networks(facts: &Facts, manifest: &Manifest, observed: &Observed) -> Vec<Chec
             continue;
         };
         let missing: Vec<String> = network
-            .address
-            .iter()
+            .own()
+            .into_iter()
+            .flat_map(|own| &own.address)
             .filter(|address| !link.addresses.contains(*address))
             .map(ToString::to_string)
             .collect();

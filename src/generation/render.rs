@@ -47,7 +47,7 @@ impl Rendering<'_> {
             NetworkBackend::Auto | NetworkBackend::Networkd => Backend::Networkd,
             NetworkBackend::Netlink => Backend::Netlink,
         };
-        for (name, text) in network::files(&self.host.networks, backend) {
+        for (name, text) in network::files(self.host, backend) {
             files.insert(format!("network/{name}").into(), text.into_bytes());
         }
         for (vm_id, first_boot) in self.first_boots {
@@ -58,6 +58,9 @@ impl Rendering<'_> {
                     files.insert(path, text.into_bytes());
                 }
             }
+        }
+        if let Some(rules) = network::rules(self.host) {
+            files.insert("nftables.conf".into(), rules.into_bytes());
         }
         files.insert("manifest.json".into(), manifest.to_json()?);
         let mut hash = Sha256::new();

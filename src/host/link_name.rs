@@ -37,8 +37,16 @@ impl LinkName {
     /// The bridges that nkudo names itself begin with this.
     pub const BRIDGE_PREFIX: &str = "nk-";
 
+    /// The links of VLANs that nkudo makes begin with this.
+    pub const VLAN_PREFIX: &str = "nkv-";
+
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The link of a network's VLAN: `nkv-lan`.
+    pub fn vlan(network: &NetworkName) -> Self {
+        Self::fitted(Self::VLAN_PREFIX, network.as_str(), "")
     }
 
     /// The TAP of a VM's NIC: `nkt-web-0`.

@@ -40,8 +40,11 @@ pub use image::{
 pub use limits::{BadWeight, CpuQuota, Limits, Weight};
 pub use link_name::{BadLinkName, LinkName};
 pub use mac::{BadMac, Mac};
-pub use network::Network;
-pub use nic::Nic;
+pub use network::{
+    BadDomain, BadVlanId, Bridge, Dhcp, Domain, Family, Forward, Forwarding, Isolation, Network,
+    NetworkKind, Pool, Proto, Uplink, Vlan, VlanId,
+};
+pub use nic::{Nic, QueuePairs, TooManyQueues, Trust};
 pub use path::{AbsolutePath, BadPath};
 pub use size::{BadSize, Size};
 pub use time_span::{BadTimeSpan, TimeSpan};

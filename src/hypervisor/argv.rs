@@ -1,9 +1,10 @@
 //! The command line of one VM.
 
 use std::fmt::Write as _;
+use std::ops::RangeFrom;
 
 use crate::host::{
-    Balloon, Boot, Disk, DiskAccess, DiskFormat, HugePages, Memory, Rate, Sharing, Vm,
+    Balloon, Boot, Disk, DiskAccess, DiskFormat, HugePages, Memory, Nic, Rate, Sharing, Vm,
 };
 
 use super::Version;
@@ -65,11 +66,10 @@ pub fn argv(vm: &Vm, seed: Option<&Disk>, version: Version, runtime_dir: &str) -
         option("disk", disks);
     }
     if !vm.nics.is_empty() {
-        let nics = vm.nics.iter().zip(3..);
+        let mut next = 3..;
         option(
             "net",
-            nics.map(|(nic, fd)| format!("fd={fd},mac={},num_queues=2", nic.mac))
-                .collect(),
+            vm.nics.iter().map(|one| nic(one, &mut next)).collect(),
         );
     }
     if let Some(cid) = vm.vsock_cid {
@@ -103,6 +103,17 @@ fn memory(memory: &Memory) -> String {
         Sharing::Mergeable => text.push_str(",mergeable=on"),
     }
     text
+}
+
+/// A NIC, by the file descriptors of its TAP's queues: systemd passes them in the order of the NICs.
+fn nic(nic: &Nic, next: &mut RangeFrom<u32>) -> String {
+    let pairs = usize::from(nic.queues.get());
+    let fds: Vec<String> = next.by_ref().take(pairs).map(|fd| fd.to_string()).collect();
+    let fds = match fds.as_slice() {
+        [one] => one.clone(),
+        several => format!("[{}]", several.join(",")),
+    };
+    format!("fd={fds},mac={},num_queues={}", nic.mac, 2 * pairs)
 }
 
 fn disk(disk: &Disk, version: Version) -> String {

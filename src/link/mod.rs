@@ -4,4 +4,4 @@ mod netlink;
 mod tap;
 
 pub use netlink::{LinkError, Netlink};
-pub use tap::open_tap;
+pub use tap::{open_macvtap, open_tap};

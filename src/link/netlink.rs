@@ -2,22 +2,33 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use ipnet::IpNet;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVtapMode,
 };
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute};
-use rtnetlink::{Handle, LinkBridge, LinkUnspec, MulticastGroup};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType,
+};
+use rtnetlink::{
+    Handle, LinkBridge, LinkBridgePort, LinkMacVtap, LinkUnspec, LinkVlan, MulticastGroup,
+    RouteMessageBuilder,
+};
 use tokio::sync::watch;
 
-use crate::host::{LinkName, Network};
-use crate::observe::{Admin, Link, LinkKind};
+use crate::host::{Isolation, LinkName, Network, Nic, QueuePairs, Vlan};
+use crate::observe::{Admin, Link, LinkKind, Route, Traffic};
+
+/// The group (ip-link(8)) of macvtaps that nkudo made: "nk". It is set in the message that makes one,
+/// so none is ever nobody's.
+const MACVTAP_GROUP: u32 = 0x6e6b;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -31,6 +42,12 @@ pub enum LinkError {
     },
     #[error("cannot make the TAP {name}")]
     Tap { name: LinkName, source: io::Error },
+    #[error("cannot open the macvtap {name} at /dev/tap{index}")]
+    Macvtap {
+        name: LinkName,
+        index: u32,
+        source: io::Error,
+    },
     #[error("the link {0} is not there")]
     Missing(String),
     #[error("after {seconds} s these links are not as they should be: {links}", seconds = .0.as_secs(), links = .1.join(", "))]
@@ -132,6 +149,69 @@ impl Netlink {
         added.map_err(|source| request("make the bridge", name.as_str(), source))
     }
 
+    /// Makes the link of a VLAN, which is nkudo's from its first moment.
+    pub async fn create_vlan(&self, vlan: &Vlan, uplink: &LinkName) -> Result<(), LinkError> {
+        let below = self.index(uplink).await?;
+        let message = LinkVlan::new(vlan.link.as_str(), below, vlan.id.get())
+            .address(Network::vlan_mac(&vlan.link).octets().to_vec())
+            .build();
+        let added = self.handle.link().add(message).execute().await;
+        added.map_err(|source| request("make the VLAN's link", vlan.link.as_str(), source))?;
+        // The host has no address of its own there.
+        let index = self.index(&vlan.link).await?;
+        self.no_link_local(&vlan.link, index).await;
+        self.set_up(&vlan.link, index).await
+    }
+
+    /// Makes a macvtap on an uplink, and sets it up. It is marked as nkudo's by its group.
+    pub async fn create_macvtap(
+        &self,
+        nic: &Nic,
+        uplink: &LinkName,
+        isolation: Isolation,
+    ) -> Result<u32, LinkError> {
+        let below = self.index(uplink).await?;
+        let mode = match isolation {
+            Isolation::Off => MacVtapMode::Bridge,
+            Isolation::On => MacVtapMode::Private,
+        };
+        let name = nic.tap.as_str();
+        let message = LinkMacVtap::new(name, below, mode)
+            .address(nic.mac.octets().to_vec())
+            .link_group(MACVTAP_GROUP)
+            .build();
+        let added = self.handle.link().add(message).execute().await;
+        added.map_err(|source| request("make the macvtap", name, source))?;
+        let index = self.index(&nic.tap).await?;
+        self.no_link_local(&nic.tap, index).await;
+        self.set_up(&nic.tap, index).await?;
+        Ok(index)
+    }
+
+    /// The unicast routes of the main table.
+    pub async fn routes(&self) -> Result<Vec<Route>, LinkError> {
+        let mut routes = Vec::new();
+        for message in [
+            RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            RouteMessageBuilder::<Ipv6Addr>::new().build(),
+        ] {
+            let mut dump = self.handle.route().get(message).execute();
+            while let Some(message) = dump
+                .try_next()
+                .await
+                .map_err(|source| request("list", "the host's routes", source))?
+            {
+                routes.extend(route(&message));
+            }
+        }
+        Ok(routes)
+    }
+
+    pub async fn set_up_named(&self, name: &LinkName) -> Result<(), LinkError> {
+        let index = self.index(name).await?;
+        self.set_up(name, index).await
+    }
+
     pub async fn set_up(&self, name: &LinkName, index: u32) -> Result<(), LinkError> {
         let message = LinkUnspec::new_with_index(index).up().build();
         self.set(message, "set up", name).await
@@ -174,14 +254,26 @@ impl Netlink {
     pub async fn create_tap(
         &self,
         tap: &LinkName,
+        queues: QueuePairs,
         bridge: &LinkName,
-    ) -> Result<std::os::fd::OwnedFd, LinkError> {
-        let fd = super::open_tap(tap).map_err(|source| LinkError::Tap {
+        isolation: Isolation,
+    ) -> Result<Vec<std::os::fd::OwnedFd>, LinkError> {
+        let fds = super::open_tap(tap, queues).map_err(|source| LinkError::Tap {
             name: tap.clone(),
             source,
         })?;
         let index = self.index(tap).await?;
-        // The host has no address of its own on a TAP, and no guest reaches it there. Without IPv6
+        self.no_link_local(tap, index).await;
+        self.put_into(tap, index, bridge).await?;
+        if isolation == Isolation::On {
+            self.isolate(tap, index, isolation).await?;
+        }
+        self.set_up(tap, index).await?;
+        Ok(fds)
+    }
+
+    async fn no_link_local(&self, link: &LinkName, index: u32) {
+        // The host has no address of its own there, and no guest reaches it by one. Without IPv6
         // in the kernel this is refused, and not needed.
         let no_link_local = LinkUnspec::new_with_index(index)
             .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
@@ -189,17 +281,55 @@ impl Netlink {
             )]))
             .build();
         if let Err(err) = self.handle.link().set(no_link_local).execute().await {
-            tracing::debug!("{tap}: addr_gen_mode none: {err}");
+            tracing::debug!("{link}: addr_gen_mode none: {err}");
         }
-        self.put_into(tap, index, bridge).await?;
-        self.set_up(tap, index).await?;
-        Ok(fd)
     }
 
     /// Puts a TAP that is there into a bridge.
-    pub async fn attach(&self, tap: &LinkName, bridge: &LinkName) -> Result<(), LinkError> {
+    pub async fn attach(
+        &self,
+        tap: &LinkName,
+        bridge: &LinkName,
+        isolation: Isolation,
+    ) -> Result<(), LinkError> {
         let index = self.index(tap).await?;
-        self.put_into(tap, index, bridge).await
+        self.put_into(tap, index, bridge).await?;
+        self.isolate(tap, index, isolation).await
+    }
+
+    /// Puts an uplink into a bridge, and sets it up.
+    pub async fn put_uplink(&self, uplink: &LinkName, bridge: &LinkName) -> Result<(), LinkError> {
+        let index = self.index(uplink).await?;
+        self.put_into(uplink, index, bridge).await?;
+        self.set_up(uplink, index).await
+    }
+
+    /// Takes a link out of the bridge, if it is in that.
+    pub async fn release(&self, link: &LinkName, bridge: &str) -> Result<(), LinkError> {
+        let links = self.links().await?;
+        let (Some(seen), Some(bridge)) = (links.get(link.as_str()), links.get(bridge)) else {
+            return Ok(());
+        };
+        if seen.master != Some(bridge.index) {
+            return Ok(());
+        }
+        let message = LinkUnspec::new_with_index(seen.index)
+            .nocontroller()
+            .build();
+        self.set(message, "take out of its bridge", link).await
+    }
+
+    async fn isolate(
+        &self,
+        tap: &LinkName,
+        index: u32,
+        isolation: Isolation,
+    ) -> Result<(), LinkError> {
+        let message = LinkBridgePort::new(index)
+            .isolated(isolation == Isolation::On)
+            .build();
+        let changed = self.handle.link().change(message).execute().await;
+        changed.map_err(|source| request("isolate the port", tap.as_str(), source))
     }
 
     async fn put_into(
@@ -210,7 +340,7 @@ impl Netlink {
     ) -> Result<(), LinkError> {
         let bridge = self.index(bridge).await?;
         let message = LinkUnspec::new_with_index(index).controller(bridge).build();
-        self.set(message, "put into its bridge the TAP", tap).await
+        self.set(message, "put into its bridge the link", tap).await
     }
 
     /// Deletes a link. Only bridges that the plan found to be nkudo's come here.
@@ -297,11 +427,15 @@ fn request(doing: &'static str, link: &str, source: rtnetlink::Error) -> LinkErr
 
 fn seen(message: LinkMessage) -> (String, Link) {
     let mut name = String::new();
+    let mut in_group = false;
     let mut link = Link {
         index: message.header.index,
         kind: LinkKind::Other,
         mac: None,
         master: None,
+        isolation: Isolation::Off,
+        below: None,
+        traffic: Traffic::default(),
         admin: if message.header.flags.contains(LinkFlags::Up) {
             Admin::Up
         } else {
@@ -314,19 +448,81 @@ fn seen(message: LinkMessage) -> (String, Link) {
             LinkAttribute::IfName(text) => name = text,
             LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok(),
             LinkAttribute::Controller(index) => link.master = Some(index),
-            LinkAttribute::LinkInfo(infos) => {
-                for info in infos {
-                    match info {
-                        LinkInfo::Kind(InfoKind::Bridge) => link.kind = LinkKind::Bridge,
-                        LinkInfo::Kind(InfoKind::Tun) => link.kind = LinkKind::Tun,
-                        _ => {}
-                    }
+            LinkAttribute::Link(index) => link.below = Some(index),
+            LinkAttribute::Group(MACVTAP_GROUP) => in_group = true,
+            LinkAttribute::Stats64(stats) => {
+                link.traffic = Traffic {
+                    received_bytes: stats.rx_bytes,
+                    received_packets: stats.rx_packets,
+                    received_dropped: stats.rx_dropped,
+                    sent_bytes: stats.tx_bytes,
+                    sent_packets: stats.tx_packets,
+                    sent_dropped: stats.tx_dropped,
                 }
+            }
+            LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| note(info, &mut link)),
+            _ => {}
+        }
+    }
+    // Somebody else's is just a link.
+    if link.kind == LinkKind::Macvtap && !in_group {
+        link.kind = LinkKind::Other;
+    }
+    (name, link)
+}
+
+fn note(info: &LinkInfo, link: &mut Link) {
+    match info {
+        LinkInfo::Kind(InfoKind::Bridge) => link.kind = LinkKind::Bridge,
+        LinkInfo::Kind(InfoKind::Tun) => link.kind = LinkKind::Tun,
+        LinkInfo::Kind(InfoKind::MacVtap) => link.kind = LinkKind::Macvtap,
+        LinkInfo::Data(InfoData::Vlan(data)) => {
+            let id = data.iter().find_map(|info| match info {
+                InfoVlan::Id(id) => Some(*id),
+                _ => None,
+            });
+            link.kind = id.map_or(LinkKind::Other, LinkKind::Vlan);
+        }
+        LinkInfo::PortData(InfoPortData::BridgePort(infos))
+            if infos.contains(&InfoBridgePort::Isolated(true)) =>
+        {
+            link.isolation = Isolation::On;
+        }
+        _ => {}
+    }
+}
+
+fn route(message: &RouteMessage) -> Option<Route> {
+    let header = &message.header;
+    if header.kind != RouteType::Unicast || header.table != RouteHeader::RT_TABLE_MAIN {
+        return None;
+    }
+    let mut destination = match header.address_family {
+        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => return None,
+    };
+    let mut link = None;
+    let mut on_link = true;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => destination = (*ip).into(),
+            RouteAttribute::Destination(RouteAddress::Inet6(ip)) => destination = (*ip).into(),
+            RouteAttribute::Oif(index) => link = Some(*index),
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => on_link = false,
+            // Of several ways, the first.
+            RouteAttribute::MultiPath(ways) => {
+                link = ways.first().map(|way| way.interface_index);
+                on_link = false;
             }
             _ => {}
         }
     }
-    (name, link)
+    Some(Route {
+        destination: IpNet::new(destination, header.destination_prefix_length).ok()?,
+        link: link?,
+        on_link,
+    })
 }
 
 /// The host's own address: on links with a peer, `Address` is the other end.

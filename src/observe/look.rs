@@ -8,8 +8,10 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use zbus::Connection;
 
+use super::look_network::network_facts;
 use super::{
-    Detail, Hypervisor, Networkd, Observed, Remains, Specification, Storage, SystemdVersion, units,
+    Detail, Hypervisor, NetworkFacts, Networkd, Observed, Remains, Specification, Storage,
+    SystemdVersion, units,
 };
 use crate::booted::Booted;
 use crate::files;
@@ -43,12 +45,17 @@ pub async fn observe(
     hypervisor: Option<&Utf8Path>,
     detail: Detail,
 ) -> Result<Observed, ObserveError> {
-    let (systemd, networkd, units, unit_files, links, hypervisor) = tokio::join!(
+    let (systemd, networkd, units, unit_files, links, network, hypervisor) = tokio::join!(
         systemd_version(manager),
         networkd(manager),
         units::units(connection, manager, detail),
         manager.list_unit_files_by_patterns(&[], &["nkudo-vm@*.service"]),
-        netlink.links(),
+        async {
+            // One after the other: a socket of netlink's has one listing at a time.
+            let links = netlink.links().await?;
+            Ok::<_, LinkError>((links, netlink.routes().await?))
+        },
+        network_facts(manager),
         async {
             match hypervisor {
                 Some(path) => self::hypervisor(path).await,
@@ -60,17 +67,20 @@ pub async fn observe(
         .into_iter()
         .filter(|(_, state)| state != "transient")
         .filter_map(|(path, _)| Some(Utf8Path::new(&path).file_name()?.to_owned()));
+    let (links, routes) = links?;
+    let network = NetworkFacts { routes, ..network? };
     Ok(Observed {
         systemd: systemd?,
         networkd: networkd?,
         hypervisor,
         units: units?,
         unit_files: unit_files.collect(),
-        links: links?,
+        links,
         networkd_files: networkd_files()?,
         remains: remains()?,
         held: held()?,
         storage: Storage::default(),
+        network,
     })
 }
 

@@ -4,6 +4,8 @@ mod capacity;
 mod closer;
 mod holders;
 mod look;
+mod look_network;
+mod network;
 mod observed;
 mod running;
 mod storage;
@@ -12,9 +14,11 @@ mod units;
 pub use capacity::capacity;
 pub use closer::{Closer, DiskUse, VmmHealth, closer, paused_directory};
 pub use look::{ObserveError, held_directory, hypervisor, observe, systemd_version};
+pub use look_network::{SYSCTL_FILE, uplinks_directory};
+pub use network::{DhcpUnit, DroppingChain, NetworkFacts, Route, Rules, Sysctls};
 pub use observed::{
     Admin, Detail, Hypervisor, Link, LinkKind, Networkd, Observed, Remains, Specification,
-    SystemdVersion, Unit, UnitFacts, UnitOrigin, UnitState,
+    SystemdVersion, Traffic, Unit, UnitFacts, UnitOrigin, UnitState,
 };
 pub use running::{Running, Usage};
 pub use storage::{Holder, MadeDisk, Storage, disks, storage};

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use ipnet::IpNet;
+use serde::Serialize;
 
-use super::Storage;
+use super::{NetworkFacts, Storage};
 use crate::booted::Booted;
-use crate::host::{Mac, VmId};
+use crate::host::{Isolation, Mac, VmId};
 use crate::hypervisor::Version;
 use crate::unit::LimitValues;
 
@@ -29,6 +30,7 @@ pub struct Observed {
     pub remains: BTreeMap<VmId, Remains>,
     /// VMs that `nkudo stop` stopped, and that a switch leaves alone.
     pub held: BTreeSet<VmId>,
+    pub network: NetworkFacts,
     /// Empty where nobody looked: see `observe::storage`.
     pub storage: Storage,
 }
@@ -154,6 +156,11 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// The index of the bridge or bond that it is in.
     pub master: Option<u32>,
+    /// As a port of a bridge: whether it is kept from other such ports.
+    pub isolation: Isolation,
+    /// The index of the link that it is on, as a VLAN or a macvtap is.
+    pub below: Option<u32>,
+    pub traffic: Traffic,
     pub admin: Admin,
     pub addresses: BTreeSet<IpNet>,
 }
@@ -162,7 +169,22 @@ pub struct Link {
 pub enum LinkKind {
     Bridge,
     Tun,
+    /// With its id.
+    Vlan(u16),
+    Macvtap,
     Other,
+}
+
+/// What went through a link, as the host sees it: what a VM sends, its TAP receives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Traffic {
+    pub received_bytes: u64,
+    pub received_packets: u64,
+    pub received_dropped: u64,
+    pub sent_bytes: u64,
+    pub sent_packets: u64,
+    pub sent_dropped: u64,
 }
 
 /// Whether a link is set up.

@@ -54,15 +54,8 @@ async fn unit(
     listing: UnitListing,
     running: Option<&Running>,
 ) -> zbus::Result<Option<Unit>> {
-    let state = match listing.3.as_str() {
-        "active" | "reloading" | "refreshing" => UnitState::Active,
-        "activating" => UnitState::Activating,
-        "deactivating" => UnitState::Deactivating,
-        "failed" => UnitState::Failed,
-        _ => UnitState::Inactive,
-    };
     let mut unit = Unit {
-        state,
+        state: state(&listing.3),
         sub_state: listing.4,
         origin: UnitOrigin::Transient,
         digest: None,
@@ -198,6 +191,27 @@ where
         Some(known) => Ok(known),
         None => property(connection, path, interface, name).await,
     }
+}
+
+/// `ActiveState`, out of a listing.
+pub(super) fn state(word: &str) -> UnitState {
+    match word {
+        "active" | "reloading" | "refreshing" => UnitState::Active,
+        "activating" => UnitState::Activating,
+        "deactivating" => UnitState::Deactivating,
+        "failed" => UnitState::Failed,
+        _ => UnitState::Inactive,
+    }
+}
+
+/// The journal fields in systemd's file of a transient unit; none where there is no such file.
+pub(super) fn fields_of_transient(unit: &str) -> Vec<String> {
+    let text = files::read(&Utf8Path::new(TRANSIENT).join(unit));
+    let text = text.ok().flatten().unwrap_or_default();
+    String::from_utf8_lossy(&text)
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("LogExtraFields=")?.to_owned()))
+        .collect()
 }
 
 /// Takes the unit's identity from its journal fields.

@@ -84,7 +84,7 @@ fn cost(field: &str, booted: &Booted, wanted: &Vm) -> Cost {
         "cloud-init" => !field.ends_with(".instance-id"),
         "limits" | "restart" | "start-timeout" | "stop-timeout" => true,
         // The TAP moves to the other bridge; the guest sees nothing of it.
-        "nic" => field.ends_with(".network") && booted.vm.nics.len() == wanted.nics.len(),
+        "nic" => is_the_hosts(field) && booted.vm.nics.len() == wanted.nics.len(),
         "vcpus" => field == "vcpus.boot" && booted.vm.vcpus.max == wanted.vcpus.max,
         "memory" => field == "memory.size" && memory_fits(booted, wanted),
         // What a disk that is there was made from is not what the VM runs on; steps of the plan say
@@ -94,6 +94,13 @@ fn cost(field: &str, booted: &Booted, wanted: &Vm) -> Cost {
         _ => false,
     };
     if live { Cost::Live } else { Cost::Restart }
+}
+
+/// Whether a NIC's key is about the host's end of it: its bridge, what the rules let pass, and what
+/// DHCP hands out.
+fn is_the_hosts(field: &str) -> bool {
+    let keys = [".network", ".address", ".gateway", ".trust"];
+    keys.iter().any(|key| field.ends_with(key))
 }
 
 /// Whether the memory can become as large as wanted while the VM runs: virtio-mem plugs in blocks of

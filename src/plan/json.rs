@@ -117,6 +117,7 @@ fn reason(reason: &Reason) -> ReasonDocument {
             Reason::NotAutostarted => "not-autostarted",
             Reason::SpecificationLost => "specification-lost",
             Reason::TapGone(_) => "tap-gone",
+            Reason::OtherKindOfLink(_) => "other-kind-of-link",
             Reason::Upgraded { .. } => "upgraded",
             Reason::OtherUnit => "other-unit",
             Reason::Asked => "asked",

@@ -58,6 +58,15 @@ pub(super) fn merged(booted: &Booted, wanted: &Vm, changes: &[Change]) -> Vm {
         if is_live(&format!("nic[{index}].network")) {
             nic.network = wanted.network.clone();
         }
+        if is_live(&format!("nic[{index}].address")) {
+            nic.address.clone_from(&wanted.address);
+        }
+        if is_live(&format!("nic[{index}].gateway")) {
+            nic.gateway.clone_from(&wanted.gateway);
+        }
+        if is_live(&format!("nic[{index}].trust")) {
+            nic.trust = wanted.trust;
+        }
     }
     let disk_is_live = |name: &DiskName| is_live(&format!("disk.{name}.path"));
     vm.disks.retain(|disk| {

@@ -8,10 +8,13 @@ mod change;
 mod json;
 mod live;
 mod network;
+mod network_plan;
 mod obstacle;
 mod request;
+mod services;
 mod storage;
 mod text;
+mod uplink;
 mod vm;
 mod waves;
 
@@ -21,13 +24,17 @@ use std::num::NonZeroUsize;
 use ipnet::IpNet;
 
 use crate::generation::Manifest;
-use crate::host::{DiskName, LinkName, Vm, VmId};
+use crate::host::{DiskName, Isolation, LinkName, Vm, VmId};
 use crate::network::Backend;
 use crate::observe::{Networkd, Observed};
 
 pub use change::{Change, Cost, changes};
 pub use json::{PlanDocument, obstacles_document};
 pub use live::Live;
+pub use network_plan::{
+    DhcpStep, NetworkPlan, PortOwner, PortStep, RulesReason, RulesStep, Sysctl, SysctlStep,
+    VlanStep, Warning,
+};
 pub use obstacle::Obstacle;
 pub use request::{OnFailure, Pending, Request, Switch};
 pub use storage::{DiskStep, GrowWhen, ImageStep};
@@ -56,6 +63,7 @@ pub struct Plan {
     pub images: Vec<ImageStep>,
     /// What becomes of disks, and what somebody should know of them.
     pub disks: BTreeMap<(VmId, DiskName), DiskStep>,
+    pub network: NetworkPlan,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +127,8 @@ pub enum Reason {
     },
     /// This nkudo makes another unit of the same specification.
     OtherUnit,
+    /// A NIC goes from a bridge to a macvtap, or back, or to another uplink.
+    OtherKindOfLink(LinkName),
     /// The command line says so.
     Asked,
 }
@@ -139,10 +149,11 @@ pub enum BridgeStep {
     KeepFor(Vec<String>),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attach {
     pub tap: LinkName,
     pub bridge: LinkName,
+    pub isolation: Isolation,
 }
 
 impl Plan {
@@ -161,6 +172,7 @@ impl Plan {
             && self.attach.is_empty()
             && self.write_files.is_empty()
             && self.remove_files.is_empty()
+            && self.network.is_empty()
             && self.images.is_empty()
             && !self.disks.values().any(DiskStep::is_done_now)
     }
@@ -221,10 +233,13 @@ pub fn plan(
         remove_files: Vec::new(),
         images: Vec::new(),
         disks: BTreeMap::new(),
+        network: NetworkPlan::default(),
     };
     storage::steps(&mut plan, wanted, observed, request);
     network::steps(&mut plan, &wanted.host, observed, request);
-    let obstacles = obstacle::obstacles(&plan, wanted, observed);
+    uplink::steps(&mut plan, &wanted.host, observed, request);
+    services::steps(&mut plan, &wanted.host, observed, request);
+    let obstacles = obstacle::obstacles(&plan, wanted, observed, request);
     if obstacles.is_empty() {
         Ok(plan)
     } else {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use super::{Action, Attach, BridgeStep, Plan, Request};
-use crate::host::{Host, LinkName, Network, NetworkBackend};
+use crate::host::{Bridge, Host, LinkName, Network, NetworkBackend};
 use crate::network::{self, Backend};
 use crate::observe::{Admin, Link, LinkKind, Networkd, Observed};
 
@@ -25,13 +25,13 @@ pub(super) fn steps(plan: &mut Plan, host: &Host, observed: &Observed, request: 
     if matches!(request, Request::Stop(_)) {
         return;
     }
-    for network in host.networks.values() {
-        if let Some(step) = wanted_step(network, observed) {
-            plan.bridges.insert(network.bridge.clone(), step);
+    for bridge in host.networks.values().filter_map(|network| network.own()) {
+        if let Some(step) = wanted_step(bridge, observed) {
+            plan.bridges.insert(bridge.name.clone(), step);
         }
     }
     attach(plan, host, observed);
-    let files = network::files(&host.networks, plan.backend);
+    let files = network::files(host, plan.backend);
     let seen = &observed.networkd_files;
     if request.is_whole() {
         remove_bridges(plan, host, observed);
@@ -47,19 +47,24 @@ pub(super) fn steps(plan: &mut Plan, host: &Host, observed: &Observed, request: 
         .collect();
 }
 
+/// Whether a step makes the bridge.
+pub(super) fn creates(step: &BridgeStep) -> bool {
+    matches!(step, BridgeStep::Create { .. })
+}
+
 /// What a declared network's bridge needs.
-fn wanted_step(network: &Network, observed: &Observed) -> Option<BridgeStep> {
-    let Some(link) = observed.links.get(network.bridge.as_str()) else {
+fn wanted_step(bridge: &Bridge, observed: &Observed) -> Option<BridgeStep> {
+    let Some(link) = observed.links.get(bridge.name.as_str()) else {
         return Some(BridgeStep::Create {
-            addresses: network.address.clone(),
+            addresses: bridge.address.clone(),
         });
     };
     let missing = |address: &&IpNet| !link.addresses.contains(*address);
-    let add: Vec<IpNet> = network.address.iter().filter(missing).copied().collect();
+    let add: Vec<IpNet> = bridge.address.iter().filter(missing).copied().collect();
     let remove: Vec<IpNet> = link
         .addresses
         .iter()
-        .filter(|address| !network.address.contains(*address) && !is_link_local(address))
+        .filter(|address| !bridge.address.contains(*address) && !is_link_local(address))
         .copied()
         .collect();
     let up = link.admin == Admin::Down;
@@ -67,7 +72,7 @@ fn wanted_step(network: &Network, observed: &Observed) -> Option<BridgeStep> {
 }
 
 /// The kernel gives every link an address of fe80::/10 by itself.
-fn is_link_local(address: &IpNet) -> bool {
+pub(super) fn is_link_local(address: &IpNet) -> bool {
     match address {
         IpNet::V4(_) => false,
         IpNet::V6(v6) => v6.addr().is_unicast_link_local(),
@@ -91,11 +96,16 @@ fn attach(plan: &mut Plan, host: &Host, observed: &Observed) {
             ) else {
                 continue;
             };
-            let bridge = observed.links.get(network.bridge.as_str());
-            if tap.master.is_none() || tap.master != bridge.map(|bridge| bridge.index) {
+            let Some(name) = network.bridge() else {
+                continue;
+            };
+            let bridge = observed.links.get(name.as_str());
+            let is_in = tap.master.is_some() && tap.master == bridge.map(|bridge| bridge.index);
+            if !is_in || tap.isolation != network.isolation {
                 plan.attach.push(Attach {
                     tap: nic.tap.clone(),
-                    bridge: network.bridge.clone(),
+                    bridge: name.clone(),
+                    isolation: network.isolation,
                 });
             }
         }
@@ -104,7 +114,7 @@ fn attach(plan: &mut Plan, host: &Host, observed: &Observed) {
 
 /// Bridges that nkudo made and that no network lists any more.
 fn remove_bridges(plan: &mut Plan, host: &Host, observed: &Observed) {
-    let wanted: BTreeSet<&LinkName> = host.networks.values().map(|n| &n.bridge).collect();
+    let wanted: BTreeSet<&LinkName> = host.networks.values().filter_map(Network::bridge).collect();
     for (name, link) in &observed.links {
         let Ok(name) = name.parse::<LinkName>() else {
             continue;
@@ -118,6 +128,7 @@ fn remove_bridges(plan: &mut Plan, host: &Host, observed: &Observed) {
             .filter(|(_, port)| port.master == Some(link.index))
             .map(|(port, _)| port.clone())
             .filter(|port| !port.starts_with(LinkName::TAP_PREFIX))
+            .filter(|port| !super::uplink::is_ours_in(observed, port, name.as_str()))
             .collect();
         let step = if others.is_empty() {
             BridgeStep::Remove

@@ -1,15 +1,19 @@
 //! What stands in the way of a plan: all of it is said before the first effect.
 
 use super::network::is_our_bridge;
-use super::{Action, Plan, storage};
+use super::services::{Overlap, overlaps};
+use super::{Action, Plan, Request, RulesStep, storage, uplink};
 use crate::generation::Manifest;
-use crate::host::{AbsolutePath, DiskName, LinkName, NetworkBackend, Size, VmId};
+use crate::host::{
+    AbsolutePath, DiskName, LinkName, NetworkBackend, NetworkKind, NetworkName, Size, VmId,
+};
 use crate::hypervisor::Version;
 use crate::network::Backend;
 use crate::observe::{
-    Holder, Hypervisor, LinkKind, Networkd, Observed, SystemdVersion, UnitOrigin,
+    Holder, Hypervisor, LinkKind, Networkd, Observed, Rules, SystemdVersion, UnitOrigin,
 };
 use crate::unit::vm_unit_name;
+use ipnet::IpNet;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
@@ -39,6 +43,59 @@ pub enum Obstacle {
          remove it with `ip link delete {name}` if nothing uses it"
     )]
     ForeignTap { name: LinkName, vm: String },
+    #[error(
+        "the bridge {name} is not there, and network {network} joins it (`existing-bridge`); make it \
+         first, or say `bridge = \"{name}\"`, and nkudo makes it"
+    )]
+    NoBridge {
+        name: LinkName,
+        network: NetworkName,
+    },
+    #[error("{name} is no bridge, and network {network} joins it as one (`existing-bridge`)")]
+    NotABridge {
+        name: LinkName,
+        network: NetworkName,
+    },
+    #[error("the uplink {link} is not there; `ip link` lists the host's links")]
+    NoUplink { link: LinkName },
+    #[error(
+        "the uplink {link} has addresses of the host's ({addresses}), which stop working once it is in \
+         a bridge; take them off it and give them to the network (`address`), or put VMs on a VLAN \
+         of it (`vlan`), or on the link itself (`macvtap = true`)"
+    )]
+    UplinkHasAddresses { link: LinkName, addresses: String },
+    #[error(
+        "the uplink {link} is a port of another link already, and cannot go into {bridge}; take it out \
+         there, or name another uplink"
+    )]
+    UplinkInUse { link: LinkName, bridge: LinkName },
+    #[error(
+        "the uplink {link} is a bridge, and a bridge cannot go into another; \
+         `existing-bridge = \"{link}\"` puts VMs into it"
+    )]
+    UplinkIsBridge { link: LinkName },
+    #[error(
+        "the link {name} is there already and is not nkudo's, and a network needs a VLAN's link of that \
+         name; remove it, or rename the network"
+    )]
+    ForeignVlan { name: LinkName },
+    #[error(
+        "{prefix} of the bridge {bridge} overlaps {other}, which the host reaches over {link}; give \
+         the network other addresses"
+    )]
+    AddressOverlap {
+        bridge: LinkName,
+        prefix: IpNet,
+        other: IpNet,
+        link: String,
+    },
+    #[error("the firewall rules that networks need cannot be loaded: {0}; install nftables")]
+    NoNft(String),
+    #[error(
+        "network {0} has `dhcp`, systemd-networkd does not hand out addresses on this host, and there \
+         is no dnsmasq; install it (dnsmasq-base), or leave `dhcp` out"
+    )]
+    NoDnsmasq(NetworkName),
     #[error(
         "the unit {name} is not nkudo's: systemd has it from {file}; remove that file, and stop the unit"
     )]
@@ -92,7 +149,12 @@ fn held(path: &AbsolutePath, holder: &Holder) -> String {
     }
 }
 
-pub(super) fn obstacles(plan: &Plan, wanted: &Manifest, observed: &Observed) -> Vec<Obstacle> {
+pub(super) fn obstacles(
+    plan: &Plan,
+    wanted: &Manifest,
+    observed: &Observed,
+    request: &Request,
+) -> Vec<Obstacle> {
     let mut obstacles = Vec::new();
     if observed.systemd < SystemdVersion::MINIMUM {
         obstacles.push(Obstacle::OldSystemd(observed.systemd.0));
@@ -125,27 +187,18 @@ pub(super) fn obstacles(plan: &Plan, wanted: &Manifest, observed: &Observed) -> 
     {
         obstacles.push(Obstacle::NoNetworkd);
     }
-    for network in wanted.host.networks.values() {
-        if let Some(link) = observed.links.get(network.bridge.as_str())
-            && !is_our_bridge(&network.bridge, link)
-        {
-            let kind = match link.kind {
-                LinkKind::Bridge => "a bridge",
-                LinkKind::Tun => "a TUN or TAP",
-                LinkKind::Other => "no bridge",
-            };
-            obstacles.push(Obstacle::ForeignBridge {
-                name: network.bridge.clone(),
-                kind,
-            });
-        }
+    // What only stops VMs leaves networks as they are.
+    if !matches!(request, Request::Stop(_)) {
+        networks(&mut obstacles, plan, wanted, observed);
     }
     for id in starts {
         let unit = observed.units.get(id);
         let vm = wanted.host.vms.get(id);
         for nic in vm.into_iter().flat_map(|vm| &vm.nics) {
             // A unit that is loaded may still hold its TAPs.
-            if unit.is_none() && observed.links.contains_key(nic.tap.as_str()) {
+            let there = observed.links.get(nic.tap.as_str());
+            // A macvtap of nkudo's stays when its VM ends by itself, and is made anew.
+            if unit.is_none() && there.is_some_and(|link| link.kind != LinkKind::Macvtap) {
                 obstacles.push(Obstacle::ForeignTap {
                     name: nic.tap.clone(),
                     vm: id.to_string(),
@@ -183,4 +236,55 @@ pub(super) fn obstacles(plan: &Plan, wanted: &Manifest, observed: &Observed) -> 
             .map(|file| Obstacle::UnitFile(file.clone())),
     );
     obstacles
+}
+
+fn networks(obstacles: &mut Vec<Obstacle>, plan: &Plan, wanted: &Manifest, observed: &Observed) {
+    for (network_name, network) in &wanted.host.networks {
+        let name = network.bridge();
+        let link = name.and_then(|name| observed.links.get(name.as_str()));
+        match (&network.kind, link) {
+            (NetworkKind::Bridge(bridge), Some(link)) if !is_our_bridge(&bridge.name, link) => {
+                let kind = match link.kind {
+                    LinkKind::Bridge => "a bridge; `existing-bridge =` joins it",
+                    LinkKind::Tun => "a TUN or TAP",
+                    LinkKind::Vlan(_) | LinkKind::Macvtap | LinkKind::Other => "no bridge",
+                };
+                obstacles.push(Obstacle::ForeignBridge {
+                    name: bridge.name.clone(),
+                    kind,
+                });
+            }
+            (NetworkKind::ExistingBridge(name), None) => obstacles.push(Obstacle::NoBridge {
+                name: name.clone(),
+                network: network_name.clone(),
+            }),
+            (NetworkKind::ExistingBridge(name), Some(link)) if link.kind != LinkKind::Bridge => {
+                obstacles.push(Obstacle::NotABridge {
+                    name: name.clone(),
+                    network: network_name.clone(),
+                });
+            }
+            _ => {}
+        }
+        obstacles.extend(uplink::obstacles(network, observed));
+        let dhcp = network.own().is_some_and(|bridge| bridge.dhcp.is_some());
+        if dhcp && plan.backend == Backend::Netlink && observed.network.dnsmasq.is_none() {
+            obstacles.push(Obstacle::NoDnsmasq(network_name.clone()));
+        }
+    }
+    for (bridge, prefix, overlap) in overlaps(&wanted.host, observed) {
+        if let Overlap::OnLink(other, link) = overlap {
+            obstacles.push(Obstacle::AddressOverlap {
+                bridge: bridge.clone(),
+                prefix,
+                other,
+                link,
+            });
+        }
+    }
+    if let (RulesStep::Load { .. }, Rules::Unusable(why)) =
+        (&plan.network.rules, &observed.network.rules)
+    {
+        obstacles.push(Obstacle::NoNft(why.clone()));
+    }
 }

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 
 use super::{Action, BridgeStep, Change, Cost, DiskStep, GrowWhen, Plan, Reason, VmStep};
-use crate::host::{DiskOrigin, Location, VmId};
+use crate::host::{DiskOrigin, Isolation, Location, VmId};
 
 /// One thing that a plan does to the host, not to a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,7 +37,15 @@ impl Plan {
             kind: "tap",
             name: attach.tap.to_string(),
             action: "attach",
-            text: format!("TAP {}: put into {}", attach.tap, attach.bridge),
+            text: format!(
+                "TAP {}: put into {}{}",
+                attach.tap,
+                attach.bridge,
+                match attach.isolation {
+                    Isolation::Off => "",
+                    Isolation::On => ", isolated",
+                }
+            ),
         }));
         let file = |name: &String, action: &'static str| HostStep {
             kind: "networkd-file",
@@ -47,6 +55,7 @@ impl Plan {
         };
         steps.extend(self.write_files.keys().map(|name| file(name, "write")));
         steps.extend(self.remove_files.iter().map(|name| file(name, "remove")));
+        steps.extend(self.network.host_steps());
         if self.writes_units() {
             steps.push(HostStep {
                 kind: "systemd",
@@ -260,6 +269,7 @@ impl fmt::Display for Reason {
             Self::NotAutostarted => f.write_str("autostart is false"),
             Self::SpecificationLost => f.write_str("it is not known what it was started from"),
             Self::TapGone(tap) => write!(f, "its TAP {tap} is gone"),
+            Self::OtherKindOfLink(tap) => write!(f, "its NIC {tap} is to be another kind of link"),
             Self::Asked => f.write_str("asked for"),
         }
     }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Action, Change, Cost, Pending, Reason, Request, Switch, VmStep, changes, live};
 use crate::booted::Booted;
 use crate::generation::Manifest;
-use crate::host::{Autostart, OnChange, Vm, VmId};
-use crate::observe::{Observed, Specification, Unit, UnitState};
+use crate::host::{Autostart, Host, NetworkKind, Nic, OnChange, Vm, VmId};
+use crate::observe::{LinkKind, Observed, Specification, Unit, UnitState};
 use crate::unit::Programs;
 
 /// The steps of every VM that the request is about.
@@ -110,7 +110,7 @@ impl Look<'_> {
         let missing = vm
             .nics
             .iter()
-            .find(|nic| !self.observed.links.contains_key(nic.tap.as_str()));
+            .find_map(|nic| wrong_link(nic, &self.wanted.host, self.observed));
         let mut reasons = Vec::new();
         let mut must_restart = false;
         let mut live = Vec::new();
@@ -145,9 +145,9 @@ impl Look<'_> {
                 reasons.push(Reason::SpecificationLost);
             }
         }
-        if let Some(nic) = missing {
+        if let Some(reason) = missing {
             must_restart = true;
-            reasons.push(Reason::TapGone(nic.tap.clone()));
+            reasons.push(reason);
         }
         let waits = must_restart || !upgrades.is_empty();
         reasons.extend(upgrades);
@@ -235,6 +235,23 @@ fn moves(reasons: &[Reason]) -> bool {
 fn result(unit: &Unit) -> String {
     let facts = unit.facts.as_ref();
     facts.map_or_else(|| "unknown".to_owned(), |facts| facts.result.clone())
+}
+
+/// What is wrong with a NIC's end on the host, of a VM that runs.
+fn wrong_link(nic: &Nic, host: &Host, observed: &Observed) -> Option<Reason> {
+    let Some(link) = observed.links.get(nic.tap.as_str()) else {
+        return Some(Reason::TapGone(nic.tap.clone()));
+    };
+    let network = host.networks.get(&nic.network)?;
+    let is_right = match &network.kind {
+        NetworkKind::Macvtap(uplink) => {
+            let below = observed.links.get(uplink.port().as_str());
+            link.kind == LinkKind::Macvtap
+                && below.is_none_or(|below| link.below == Some(below.index))
+        }
+        NetworkKind::Bridge(_) | NetworkKind::ExistingBridge(_) => link.kind != LinkKind::Macvtap,
+    };
+    (!is_right).then(|| Reason::OtherKindOfLink(nic.tap.clone()))
 }
 
 /// What a VM that runs was started from.

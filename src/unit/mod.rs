@@ -6,6 +6,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod dhcp;
 mod escape;
 mod limits;
 mod property;
@@ -14,6 +15,7 @@ mod setting;
 mod text;
 mod vm;
 
+pub use dhcp::{dhcp_digest, dhcp_unit, dhcp_unit_name, leases_file};
 pub use limits::{Limit, LimitValues, limit_values, read_limits};
 pub use property::{Property, Value};
 pub use setting::{Bind, Exec, Privilege, Section, Setting};

@@ -39,6 +39,8 @@ pub enum Value {
 
 /// CLONE_NEWIPC, the one namespace that `Setting::IpcNamespacesOnly` leaves.
 const CLONE_NEWIPC: u64 = 0x0800_0000;
+/// The bits 10, 12 and 13: CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW.
+const NETWORK_SERVER: u64 = 1 << 10 | 1 << 12 | 1 << 13;
 /// MS_REC: bind mounts that systemd makes from a unit file take what is mounted below along.
 const MS_REC: u64 = 16384;
 const AF_INET: i32 = 2;
@@ -103,6 +105,7 @@ fn property(key: &str, setting: &Setting) -> Property {
             same(Value::Bytes(vec![format!("{name}={value}").into_bytes()]))
         }
         Setting::NoCapabilities => same(Value::U64(0)),
+        Setting::NetworkServerCapabilities => same(Value::U64(NETWORK_SERVER)),
         Setting::IpcNamespacesOnly => same(Value::U64(CLONE_NEWIPC)),
         Setting::CpuQuota { usec_per_sec } => {
             named("CPUQuotaPerSecUSec".to_owned(), Value::U64(*usec_per_sec))

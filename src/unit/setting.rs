@@ -41,6 +41,8 @@ pub enum Setting {
     },
     /// `CapabilityBoundingSet=` of nothing.
     NoCapabilities,
+    /// CAP_NET_BIND_SERVICE, CAP_NET_ADMIN and CAP_NET_RAW (capabilities(7)).
+    NetworkServerCapabilities,
     /// `RestrictNamespaces=` of all but IPC namespaces: the mask 0 ("none at all") is written by
     /// systemd as an empty line, and means "any" after the next daemon-reload.
     IpcNamespacesOnly,

@@ -72,6 +72,9 @@ fn value(setting: &Setting) -> String {
         }
         Setting::Credential { id, path } => format!("{id}:{}", escape::text(path)),
         Setting::JournalField { name, value } => escape::word(&format!("{name}={value}")),
+        Setting::NetworkServerCapabilities => {
+            "CAP_NET_BIND_SERVICE CAP_NET_ADMIN CAP_NET_RAW".to_owned()
+        }
         Setting::NoCapabilities => String::new(),
         Setting::IpcNamespacesOnly => "ipc".to_owned(),
         Setting::CpuQuota { usec_per_sec } => format!("{}%", usec_per_sec / 10_000),

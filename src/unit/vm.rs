@@ -226,8 +226,8 @@ mod tests {
     use super::*;
     use crate::host::{
         AbsolutePath, Autostart, Balloon, Boot, Disk, DiskAccess, DiskFormat, DiskOrigin,
-        HugePages, Limits, LinkName, Mac, Memory, Nic, OnChange, OnTimeout, RateLimit, Ready,
-        Sharing, Size, TimeSpan, Vcpus,
+        HugePages, Limits, LinkName, Mac, Memory, Nic, OnChange, OnTimeout, QueuePairs, RateLimit,
+        Ready, Sharing, Size, TimeSpan, Trust, Vcpus,
     };
     use crate::unit::{Property, Value};
     use std::collections::BTreeSet;
@@ -270,6 +270,10 @@ mod tests {
                 network: "lan".parse().unwrap(),
                 mac: Mac::derived("vm", "web/0"),
                 tap: LinkName::tap(&id, 0),
+                address: Vec::new(),
+                gateway: Vec::new(),
+                queues: QueuePairs::ONE,
+                trust: Trust::Checked,
             }],
             cloud_init: None,
             vsock_cid: None,

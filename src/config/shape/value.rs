@@ -65,6 +65,39 @@ pub struct Sha256(#[schemars(regex(pattern = r"^[0-9A-Fa-f]{64}$"))] pub String)
 #[schemars(title = "address with prefix length")]
 pub struct Cidr(#[schemars(regex(pattern = r"^[0-9A-Fa-f.:]+/[0-9]{1,3}$"))] pub String);
 
+/// An IPv4 or IPv6 address: `"192.168.100.1"`, `"fd00:100::1"`.
+#[derive(Debug, JsonSchema)]
+#[schemars(title = "address")]
+pub struct Address(#[schemars(regex(pattern = r"^[0-9A-Fa-f.:]+$"))] pub String);
+
+/// An address, with or without the length of its prefix.
+#[derive(Debug, JsonSchema)]
+#[schemars(title = "address with or without prefix length")]
+pub struct MaybeCidr(#[schemars(regex(pattern = r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"))] pub String);
+
+/// One, or several in an array.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged, inline)]
+pub enum OneOrMore<T> {
+    One(T),
+    More(Vec<T>),
+}
+
+/// `true` or `false`, or one of the two families.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged, inline)]
+pub enum Families {
+    All(bool),
+    One(Family),
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", inline)]
+pub enum Family {
+    Ipv4,
+    Ipv6,
+}
+
 /// A unicast Ethernet address: `"52:54:00:12:34:56"`.
 #[derive(Debug, JsonSchema)]
 #[schemars(title = "MAC")]

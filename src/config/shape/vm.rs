@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 
 use super::cloud_init::CloudInitTable;
 use super::disk::DiskTable;
-use super::value::{Mac, Name, Path, Size, TimeSpan};
+use super::value::{Address, Mac, MaybeCidr, Name, OneOrMore, Path, Size, TimeSpan};
 
 /// A virtual machine: one transient unit, `nkudo-vm@<id>.service`, that runs cloud-hypervisor.
 ///
@@ -379,4 +379,38 @@ pub struct NicTable {
     /// Example: `mac = "52:54:00:12:34:56"`
     /// Becomes: `--net mac=`
     pub mac: Option<Mac>,
+
+    /// The guest's addresses: one, or an array. Without the length of the prefix it is that of the network's.
+    ///
+    /// They are what DHCP gives the guest, what a port forward leads to, and all that may leave the VM.
+    /// No two NICs of a network have the same.
+    ///
+    /// Default: `[]`: any of the network's that is nobody else's
+    /// Example: `address = "192.168.100.10"`
+    /// Becomes: `[DHCPServerStaticLease]` in systemd.network(5), or dnsmasq's `--dhcp-host`
+    pub address: Option<OneOrMore<MaybeCidr>>,
+
+    /// Where the guest sends what is not on the network: at most one for each family.
+    ///
+    /// Default: the host's address on the network, where the network has `nat` or `route`
+    /// Example: `gateway = "192.168.100.1"`
+    /// Becomes: the default route in the guest's network configuration
+    pub gateway: Option<OneOrMore<Address>>,
+
+    /// Pairs of queues: 1 to 16, and at most 16 over all NICs of a VM. More let more vCPUs send at a time.
+    ///
+    /// Default: `1`
+    /// Example: `queues = 4`
+    /// Becomes: `--net num_queues=`, twice that
+    #[schemars(range(min = 1, max = 16))]
+    pub queues: Option<u8>,
+
+    /// Whether what the VM sends is passed on unchecked.
+    ///
+    /// Otherwise only its own Ethernet and IP addresses leave it, and no answers of a DHCP server or a router.
+    ///
+    /// Default: `false`
+    /// Example: `trusted = true`
+    /// Becomes: no chain for the NIC in nkudo's nftables table
+    pub trusted: Option<bool>,
 }

@@ -58,6 +58,9 @@ _nkudo() {
             nkudo,schema)
                 cmd="nkudo__subcmd__schema"
                 ;;
+            nkudo,shutdown)
+                cmd="nkudo__subcmd__shutdown"
+                ;;
             nkudo,start)
                 cmd="nkudo__subcmd__start"
                 ;;
@@ -114,6 +117,9 @@ _nkudo() {
                 ;;
             nkudo__subcmd__help,schema)
                 cmd="nkudo__subcmd__help__subcmd__schema"
+                ;;
+            nkudo__subcmd__help,shutdown)
+                cmd="nkudo__subcmd__help__subcmd__shutdown"
                 ;;
             nkudo__subcmd__help,start)
                 cmd="nkudo__subcmd__help__subcmd__start"
@@ -188,7 +194,7 @@ _nkudo() {
 
     case "${cmd}" in
         nkudo)
-            opts="-h -V --state-dir --help --version check render diff switch rollback generations gc status doctor start stop pause resume logs api restart schema unit help"
+            opts="-h -V --state-dir --help --version check render diff switch rollback generations gc status doctor start stop pause resume logs api restart schema shutdown unit help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -322,7 +328,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help)
-            opts="check render diff switch rollback generations gc status doctor start stop pause resume logs api restart schema unit help"
+            opts="check render diff switch rollback generations gc status doctor start stop pause resume logs api restart schema shutdown unit help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -518,6 +524,20 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help__subcmd__schema)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__shutdown)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -816,6 +836,24 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__schema)
+            opts="-h -V --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__shutdown)
             opts="-h -V --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

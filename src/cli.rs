@@ -143,6 +143,10 @@ pub enum Command {
     /// `#:schema ./nkudo.schema.json`, where this was printed into that file.
     Schema,
 
+    /// Stop all VMs in their order, if the host shuts down; nkudo-shutdown.service runs it
+    #[command(hide = true)]
+    Shutdown,
+
     /// A step of a VM's unit; systemd runs these
     #[command(subcommand, hide = true)]
     Unit(UnitStep),

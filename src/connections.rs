@@ -23,11 +23,16 @@ pub enum ConnectError {
 impl Connections {
     pub async fn open() -> Result<Self, ConnectError> {
         let bus = Connection::system().await?;
+        Self::over(bus, Netlink::connect()?).await
+    }
+
+    /// Over connections that are there: systemd may be reached otherwise than by the system bus.
+    pub async fn over(bus: Connection, netlink: Netlink) -> Result<Self, ConnectError> {
         let manager = ManagerProxy::new(&bus).await?;
         Ok(Self {
-            manager,
             bus,
-            netlink: Netlink::connect()?,
+            manager,
+            netlink,
         })
     }
 

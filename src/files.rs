@@ -6,20 +6,27 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::interruption::effect;
+
+/// Begins the name of a file that is being replaced.
+const UNFINISHED: &str = ".nkudo-";
+
 /// Puts `bytes` at `path` with `mode`: written beside it, synced, renamed over it.
 ///
 /// The directory has to be there. A leftover of a run that was killed begins with `.nkudo-`.
 pub fn replace(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let directory = parent(path)?;
     let mut file = tempfile::Builder::new()
-        .prefix(".nkudo-")
+        .prefix(UNFINISHED)
         .tempfile_in(directory)?;
     file.write_all(bytes)?;
     // Not by the creation mode, which the umask cuts.
     file.as_file()
         .set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
+    effect();
     file.persist(path).map_err(|err| err.error)?;
+    effect();
     sync_directory(directory)
 }
 
@@ -38,15 +45,42 @@ pub fn create(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 pub fn replace_link(path: &Utf8Path, target: &str) -> io::Result<()> {
     let directory = parent(path)?;
     let link = tempfile::Builder::new()
-        .prefix(".nkudo-")
+        .prefix(UNFINISHED)
         .make_in(directory, |place| std::os::unix::fs::symlink(target, place))?;
+    effect();
     link.persist(path).map_err(|err| err.error)?;
+    effect();
     sync_directory(directory)
 }
 
 /// Removes a file; one that is not there is as good as removed.
 pub fn remove(path: &Utf8Path) -> io::Result<()> {
-    absent_is_fine(fs::remove_file(path))
+    match fs::remove_file(path) {
+        Ok(()) => {
+            effect();
+            Ok(())
+        }
+        err => absent_is_fine(err),
+    }
+}
+
+/// Removes a directory, unless there is something in it.
+pub fn remove_if_empty(directory: &Utf8Path) -> io::Result<()> {
+    match fs::remove_dir(directory) {
+        Err(err) if err.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        other => absent_is_fine(other),
+    }
+}
+
+/// Removes what runs that were killed left of the files that they were replacing. To be called by
+/// whoever holds the lock that lets one at a time write there.
+pub fn sweep(directory: &Utf8Path) -> io::Result<()> {
+    for name in names(directory)? {
+        if name.starts_with(UNFINISHED) {
+            remove(&directory.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a directory with `mode`, and its parents; one that is there keeps its own.
@@ -56,7 +90,10 @@ pub fn ensure_directory(path: &Utf8Path, mode: u32) -> io::Result<()> {
         fs::create_dir_all(parent)?;
     }
     match fs::DirBuilder::new().mode(mode).create(path) {
-        Ok(()) => fs::set_permissions(path, Permissions::from_mode(mode)),
+        Ok(()) => {
+            effect();
+            fs::set_permissions(path, Permissions::from_mode(mode))
+        }
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(err) => Err(err),
     }
@@ -82,7 +119,9 @@ pub fn remove_empty_tree(path: &Utf8Path) -> io::Result<()> {
             return Err(io::Error::other(format!("{} is not empty", entry.path())));
         }
     }
-    absent_is_fine(fs::remove_dir(path))
+    absent_is_fine(fs::remove_dir(path))?;
+    effect();
+    Ok(())
 }
 
 /// Reads a file; `None` where there is none.

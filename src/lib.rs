@@ -26,6 +26,7 @@ pub mod generation;
 pub mod host;
 pub mod hypervisor;
 pub mod image;
+pub mod interruption;
 pub mod journal;
 pub mod link;
 pub mod network;

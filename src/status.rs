@@ -204,7 +204,7 @@ fn vm(id: &VmId, current: Current<'_>, observed: &Observed, closer: &Closer) -> 
             other => other,
         },
         declared: wanted.is_some(),
-        held: observed.held.contains(id),
+        held: observed.held.contains_key(id),
         main_pid: facts.map(|facts| facts.main_pid).filter(|pid| *pid != 0),
         since: facts.map(|facts| facts.since).filter(|since| *since != 0),
         generation: unit.and_then(|unit| unit.generation),

@@ -1,8 +1,11 @@
 //! What nkudo says while it works: to standard error for people, to the journal with fields.
 
 use std::io::IsTerminal as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use std::{fmt, io};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
@@ -38,7 +41,7 @@ pub fn init() {
     let to_journal_already = journal.is_some() && std::env::var_os("JOURNAL_STREAM").is_some();
     let people = (!to_journal_already).then(|| {
         tracing_subscriber::fmt::layer()
-            .with_writer(io::stderr)
+            .with_writer(|| BesideTheBar)
             .event_format(Plain {
                 colour: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
             })
@@ -49,6 +52,61 @@ pub fn init() {
         .with(people)
         .with(journal)
         .init();
+}
+
+/// How far a long piece of work is, on a terminal; each finished piece has a line of its own anyhow.
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+fn bar() -> MutexGuard<'static, Option<ProgressBar>> {
+    BAR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Shows a progress bar while this lives, where standard error is a terminal.
+#[derive(Debug)]
+pub struct Progress(());
+
+impl Progress {
+    pub fn begin(pieces: usize) -> Self {
+        if pieces > 1 && io::stderr().is_terminal() {
+            let style = ProgressStyle::with_template("{bar:30} {pos} of {len} VMs, {elapsed}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let new = ProgressBar::new(pieces as u64).with_style(style);
+            new.enable_steady_tick(Duration::from_millis(200));
+            *bar() = Some(new);
+        }
+        Self(())
+    }
+
+    /// One piece is done.
+    pub fn advance(&self) {
+        if let Some(bar) = &*bar() {
+            bar.inc(1);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = bar().take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Standard error, with the progress bar out of the way of what is written.
+struct BesideTheBar;
+
+impl io::Write for BesideTheBar {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &*bar() {
+            Some(bar) => bar.suspend(|| io::stderr().write(bytes)),
+            None => io::stderr().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// A line for people: the message, and a word before it where it is more than information.

@@ -31,9 +31,9 @@ use nkudo::host::{
 use nkudo::hypervisor::Version;
 use nkudo::network::{self, Backend};
 use nkudo::observe::{
-    Admin, DhcpUnit, DroppingChain, Holder, Hypervisor, Link, LinkKind, MadeDisk, NetworkFacts,
-    Networkd, Observed, Remains, Route, Rules, Specification, Storage, SystemdVersion, Traffic,
-    Unit, UnitFacts, UnitOrigin, UnitState,
+    Admin, DhcpUnit, DroppingChain, HeldBy, Holder, Hypervisor, Link, LinkKind, MadeDisk,
+    NetworkFacts, Networkd, Observed, Remains, Route, Rules, Specification, Storage,
+    SystemdVersion, Traffic, Unit, UnitFacts, UnitOrigin, UnitState,
 };
 use nkudo::plan::{Pending, PlanDocument, Request, Switch, obstacles_document, plan};
 use nkudo::unit::{Programs, limit_values, read_limits};
@@ -58,6 +58,8 @@ struct Differs {
     /// The version of the hypervisor, or why it cannot be run.
     hypervisor: Option<String>,
     held: BTreeSet<VmId>,
+    /// VMs that `systemctl stop` stopped.
+    held_by_systemd: BTreeSet<VmId>,
     unit: BTreeMap<VmId, UnitDiffers>,
     link: BTreeMap<String, LinkDiffers>,
     unit_files: Vec<String>,
@@ -306,7 +308,7 @@ fn observed(before: &Manifest, differs: &Differs) -> Observed {
         links: links(before),
         networkd_files: network::files(&before.host, backend),
         remains: BTreeMap::new(),
-        held: differs.held.clone(),
+        held: held(differs),
         storage: storage(before, differs),
         network: network_facts(before, backend, differs),
     };
@@ -335,6 +337,15 @@ fn observed(before: &Manifest, differs: &Differs) -> Observed {
         change_link(&mut observed, name, change);
     }
     observed
+}
+
+fn held(differs: &Differs) -> BTreeMap<VmId, HeldBy> {
+    let by = |ids: &BTreeSet<VmId>, by: HeldBy| -> Vec<_> {
+        ids.iter().map(|id| (id.clone(), by)).collect()
+    };
+    let mut held = by(&differs.held, HeldBy::Nkudo);
+    held.extend(by(&differs.held_by_systemd, HeldBy::Systemd));
+    held.into_iter().collect()
 }
 
 fn booted(before: &Manifest, id: &VmId, vm: &Vm, differs: &Differs) -> Booted {

@@ -16,8 +16,10 @@ use crate::files;
 use crate::generation::Unneeded;
 use crate::host::{Disk, DiskAccess, Vm, VmId};
 use crate::hypervisor::{disk_config, disk_id};
+use crate::interruption::effect;
 use crate::plan::{Live, OnFailure, Plan, VmStep};
 use crate::steps;
+use crate::talk::Progress;
 use crate::unit::{Limit, RUNTIME_ROOT, TRANSIENT, vm_unit_name};
 use crate::vmm::Vmm;
 
@@ -28,7 +30,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 impl Apply<'_> {
     /// Changes the VMs that run on.
-    pub(super) async fn live(&self, plan: &Plan, outcome: &mut Outcome) {
+    pub(super) async fn live(&self, plan: &Plan, outcome: &mut Outcome, progress: &Progress) {
         let changing: Vec<(&VmId, &VmStep)> = plan
             .vms
             .iter()
@@ -44,6 +46,7 @@ impl Apply<'_> {
             });
             let mut all = stream::iter(all).buffer_unordered(plan.at_once.get());
             while let Some((id, step, done)) = all.next().await {
+                progress.advance();
                 match done {
                     Ok(()) => changed.push((id, step)),
                     Err(err) => {
@@ -67,6 +70,7 @@ impl Apply<'_> {
             ));
             return;
         }
+        effect();
         for (id, step) in changed {
             let Some(vm) = &step.becomes else { continue };
             match record(id, vm) {
@@ -139,7 +143,9 @@ impl Apply<'_> {
         manager
             .set_unit_properties(&vm_unit_name(id), true, &properties)
             .await
-            .context("systemd does not take its limits")
+            .context("systemd does not take its limits")?;
+        effect();
+        Ok(())
     }
 
     /// Makes the disk be there in the VMM's sandbox, and the VMM open it.
@@ -172,9 +178,11 @@ impl Apply<'_> {
                 .bind_mount_unit(&unit, path, path, read_only, false)
                 .await
                 .with_context(|| format!("systemd does not bind {path} into the VM's sandbox"))?;
+            effect();
         }
         let version = booted(id)?.programs.hypervisor_version;
         vmm.add_disk(&disk_config(disk, version)).await?;
+        effect();
         Ok(())
     }
 }
@@ -235,7 +243,8 @@ fn write_unit(booted: &Booted) -> anyhow::Result<()> {
         let drop_in = beside.join(name);
         files::remove(&drop_in).with_context(|| format!("cannot remove {drop_in}"))?;
     }
-    Ok(())
+    // systemd removes the directory with the drop-ins that it made, if there are any.
+    files::remove_if_empty(&beside).with_context(|| format!("cannot remove {beside}"))
 }
 
 /// Brings the booted specification up to date, after what changed took effect.

@@ -11,8 +11,11 @@ mod outcome;
 mod run_files;
 mod seed;
 mod services;
+mod shutdown;
 mod storage;
 mod vm;
+
+use std::cell::Cell;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::{StreamExt as _, stream};
@@ -22,9 +25,11 @@ use crate::generation::Manifest;
 use crate::host::VmId;
 use crate::plan::{Action, Plan};
 use crate::systemd::Jobs;
+use crate::talk::Progress;
 
 pub use outcome::{Failure, Outcome};
 pub use run_files::{Lock, hold, lock, release};
+pub use shutdown::shut_down;
 
 /// What is carried out, and on what.
 #[derive(Debug)]
@@ -55,13 +60,15 @@ impl Apply<'_> {
             outcome.host.push(err);
             return outcome;
         }
+        let progress = Progress::begin(plan.pieces());
         for wave in &plan.stop {
             if !outcome.goes_on(plan) {
                 outcome.leave_out(wave);
                 continue;
             }
             let wave = left(wave, &outcome);
-            self.wave(&wave, Verb::Stop, plan, &mut outcome).await;
+            self.wave(&wave, Verb::Stop, plan, &mut outcome, &progress)
+                .await;
         }
         // What stopped had its rules until it did; what starts now has its own from the first moment.
         if let Err(err) = self.load_rules(plan).await {
@@ -91,11 +98,13 @@ impl Apply<'_> {
                     .get(id)
                     .is_some_and(|step| step.action == Action::Wait)
             });
-            self.wave(&starting, Verb::Start, plan, &mut outcome).await;
-            self.wave(&waiting, Verb::Wait, plan, &mut outcome).await;
+            self.wave(&starting, Verb::Start, plan, &mut outcome, &progress)
+                .await;
+            self.wave(&waiting, Verb::Wait, plan, &mut outcome, &progress)
+                .await;
         }
         if outcome.goes_on(plan) {
-            self.live(plan, &mut outcome).await;
+            self.live(plan, &mut outcome, &progress).await;
         }
         for (id, step) in &plan.vms {
             if matches!(step.action, Action::Stop | Action::Clean)
@@ -110,6 +119,9 @@ impl Apply<'_> {
         for (id, failure) in not_grown {
             outcome.vms.entry(id).or_insert(failure);
         }
+        if let Err(err) = run_files::end_stops() {
+            outcome.host.push(err);
+        }
         if let Err(err) = self.remove_bridges(plan).await {
             outcome.host.push(err);
         }
@@ -117,20 +129,37 @@ impl Apply<'_> {
     }
 
     /// Starts or stops these VMs at the same time.
-    async fn wave(&self, ids: &[VmId], verb: Verb, plan: &Plan, outcome: &mut Outcome) {
+    async fn wave(
+        &self,
+        ids: &[VmId],
+        verb: Verb,
+        plan: &Plan,
+        outcome: &mut Outcome,
+        progress: &Progress,
+    ) {
+        // Those that have begun are finished in any case: a start is not to be left half done.
+        let goes_on = Cell::new(outcome.goes_on(plan));
+        let goes_on = &goes_on;
         let all = ids.iter().map(|id| async move {
+            if !goes_on.get() {
+                return (id, None);
+            }
             let done = match verb {
                 Verb::Stop => self.stop(id).await,
                 Verb::Start => self.start(id).await,
                 Verb::Wait => self.wait(id).await,
             };
-            (id.clone(), done)
+            (id, Some(done))
         });
-        let mut begun = stream::iter(all).buffer_unordered(plan.at_once.get());
-        while let Some((id, done)) = begun.next().await {
-            if let Err(failure) = done {
-                outcome.fail(&id, failure);
+        let mut all = stream::iter(all).buffer_unordered(plan.at_once.get());
+        while let Some((id, done)) = all.next().await {
+            progress.advance();
+            match done {
+                Some(Ok(())) => {}
+                Some(Err(failure)) => outcome.fail(id, failure),
+                None => outcome.leave_out(std::slice::from_ref(id)),
             }
+            goes_on.set(outcome.goes_on(plan));
         }
     }
 }

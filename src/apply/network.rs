@@ -9,6 +9,7 @@ use camino::Utf8Path;
 use super::{Apply, run_files, services};
 use crate::files;
 use crate::host::{LinkName, Network};
+use crate::interruption::effect;
 use crate::network::{Backend, NETWORKD_DIR, network_file_name};
 use crate::observe::{Admin, Link, Networkd};
 use crate::plan::{BridgeStep, DhcpStep, Plan, PortOwner, PortStep, VlanStep};
@@ -128,6 +129,7 @@ impl Apply<'_> {
             .any(|step| matches!(step, BridgeStep::Create { .. }));
         if create || changes_files(plan) {
             networkd.reload().await.context(NO_RELOAD)?;
+            effect();
         }
         if wanted.is_empty() {
             return Ok(());

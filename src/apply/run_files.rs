@@ -11,8 +11,9 @@ use crate::booted::Booted;
 use crate::files;
 use crate::generation::{GcRoots, Unneeded, paths};
 use crate::host::{LinkName, Vm, VmId};
-use crate::observe::{held_directory, uplinks_directory};
-use crate::unit::{Programs, RUNTIME_ROOT};
+use crate::network::NETWORKD_DIR;
+use crate::observe::{HeldBy, held_directory, stopping_directory, uplinks_directory};
+use crate::unit::{Programs, RUNTIME_ROOT, TRANSIENT};
 
 /// Held while this lives; the kernel lets go of it when the process ends, however that happens.
 #[derive(Debug)]
@@ -60,7 +61,22 @@ pub(super) fn ensure_directories() -> anyhow::Result<()> {
     ensure(&root.join("booted"), 0o700)?;
     ensure(&crate::seed::directory_of_volumes(), 0o700)?;
     ensure(&root.join("root"), 0o755)?;
-    ensure(&held_directory(), 0o755)
+    ensure(&held_directory(), 0o755)?;
+    ensure(&stopping_directory(), 0o755)?;
+    let written = [
+        root.to_owned(),
+        root.join("booted"),
+        held_directory(),
+        stopping_directory(),
+        NETWORKD_DIR.into(),
+        TRANSIENT.into(),
+    ];
+    for directory in written {
+        files::sweep(&directory).with_context(|| {
+            format!("cannot remove what a run that was killed left in {directory}")
+        })?;
+    }
+    Ok(())
 }
 
 /// The directory that becomes the VM's root directory. systemd makes the mount points in it, and
@@ -132,11 +148,37 @@ pub(super) fn remove(id: &VmId) -> anyhow::Result<()> {
     release(id)
 }
 
+/// Notes that it is nkudo which stops this run of the VM (`InvocationID`, systemd.exec(5)): a stop by
+/// anybody else holds it.
+pub(super) fn begin_stop(id: &VmId, invocation: &str) -> anyhow::Result<()> {
+    let path = stopping_directory().join(id.as_str());
+    files::replace(&path, invocation.as_bytes(), 0o644)
+        .with_context(|| format!("cannot write {path}"))
+}
+
+/// The opposite of `begin_stop`.
+pub(super) fn end_stop(id: &VmId) -> anyhow::Result<()> {
+    let path = stopping_directory().join(id.as_str());
+    files::remove(&path).with_context(|| format!("cannot remove {path}"))
+}
+
+/// No stop of nkudo's is under way: what a run that was killed noted goes.
+pub(super) fn end_stops() -> anyhow::Result<()> {
+    let directory = stopping_directory();
+    let names = files::names(&directory).with_context(|| format!("cannot list {directory}"))?;
+    for name in names {
+        let path = directory.join(name);
+        files::remove(&path).with_context(|| format!("cannot remove {path}"))?;
+    }
+    Ok(())
+}
+
 /// Notes that the VM is to be left alone by switches until it is started.
 pub fn hold(id: &VmId) -> anyhow::Result<()> {
     ensure_directories()?;
     let path = held_directory().join(id.as_str());
-    files::replace(&path, b"", 0o644).with_context(|| format!("cannot write {path}"))
+    files::replace(&path, HeldBy::Nkudo.as_str().as_bytes(), 0o644)
+        .with_context(|| format!("cannot write {path}"))
 }
 
 /// The opposite of `hold`.

@@ -1,25 +1,48 @@
 //! Starting and stopping one VM.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 
+use zbus::OwnedObjectPath;
+
 use super::{Apply, Failure, run_files};
 use crate::booted::Booted;
+use crate::connections::Connections;
 use crate::generation::Unneeded;
 use crate::host::{Isolation, LinkName, Network, NetworkKind, Nic, VmId};
+use crate::interruption::effect;
 use crate::link::{LinkError, open_macvtap};
 use crate::observe::{Link, LinkKind};
-use crate::systemd::{ExtraFd, JobResult, transient_properties};
+use crate::systemd::{ExtraFd, Interface, JobResult, property, transient_properties};
 use crate::unit::vm_unit_name;
 
 /// On top of the unit's own timeouts, which end a job long before.
 const SLACK: Duration = Duration::from_secs(60);
 /// How long a stopped unit may take to be unloaded. systemd does it in its next turn.
 const UNLOAD_LIMIT: Duration = Duration::from_secs(5);
+
+impl Connections {
+    /// Notes that it is nkudo which stops this unit, before it does.
+    pub(super) async fn begin_stop(&self, id: &VmId, path: &OwnedObjectPath) -> anyhow::Result<()> {
+        let invocation: Vec<u8> =
+            match property(&self.bus, path, Interface::Unit, "InvocationID").await {
+                Ok(invocation) => invocation,
+                // It has ended by now.
+                Err(zbus::Error::MethodError(..)) => return Ok(()),
+                Err(err) => return Err(err).context("cannot ask systemd for its invocation"),
+            };
+        let text = invocation.iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        run_files::begin_stop(id, &text)
+    }
+}
 
 impl Apply<'_> {
     pub(super) async fn start(&self, id: &VmId) -> Result<(), Failure> {
@@ -53,7 +76,7 @@ impl Apply<'_> {
             .zip(self.wanted.unit(id, self.generation))
             .with_context(|| format!("generation {} has no VM {id}", self.generation))?;
         // What is left of one that failed keeps the name, and its TAPs.
-        self.unload(&unit.name).await?;
+        self.unload_vm(id).await?;
         let digest = self.wanted.digests.get(id);
         let digest = digest.context("its generation has no digest of it")?;
         let programs = &self.wanted.programs;
@@ -79,6 +102,7 @@ impl Apply<'_> {
             .start_transient_unit(&unit.name, "fail", &properties, &[])
             .await
             .with_context(|| format!("systemd does not take the unit {}", unit.name))?;
+        effect();
         // PID 1 has copies of the TAPs now; one kept here would keep them alive after a stop.
         drop(properties);
         match self.jobs.wait(&job, self.deadline(id)).await? {
@@ -206,7 +230,7 @@ impl Apply<'_> {
     pub(super) async fn stop(&self, id: &VmId) -> Result<(), Failure> {
         let since = now();
         let begun = std::time::Instant::now();
-        match self.unload(&vm_unit_name(id)).await {
+        match self.unload_vm(id).await {
             Ok(()) => {
                 let took = begun.elapsed().as_secs_f32();
                 tracing::info!(nkudo_vm = %id, "stopped {id} in {took:.2} s");
@@ -219,14 +243,22 @@ impl Apply<'_> {
         }
     }
 
+    /// Stops the VM's unit, if it is there, so that nobody takes that for a stop by hand.
+    async fn unload_vm(&self, id: &VmId) -> anyhow::Result<()> {
+        let unit = vm_unit_name(id);
+        if let Some(path) = self.loaded(&unit).await? {
+            self.connections.begin_stop(id, &path).await?;
+            self.unload(&unit).await?;
+        }
+        run_files::end_stop(id)
+    }
+
     /// Stops the unit, if it is there, and waits until its name is free.
     pub(super) async fn unload(&self, unit: &str) -> anyhow::Result<()> {
         let manager = &self.connections.manager;
-        if !self.is_loaded(unit).await? {
-            return Ok(());
-        }
         match manager.stop_unit(unit, "replace").await {
             Ok(job) => {
+                effect();
                 // The longest stop-timeout is a matter of the unit; systemd ends the job by it.
                 let result = self.jobs.wait(&job, LONGEST_STOP).await?;
                 if let JobResult::Other(result) = result {
@@ -243,7 +275,7 @@ impl Apply<'_> {
             Err(err) => return Err(err).with_context(|| format!("cannot reset the failed {unit}")),
         }
         let end = tokio::time::Instant::now() + UNLOAD_LIMIT;
-        while self.is_loaded(unit).await? {
+        while self.loaded(unit).await?.is_some() {
             if tokio::time::Instant::now() > end {
                 bail!(
                     "{unit} is stopped but stays loaded: another unit depends on it \
@@ -255,17 +287,17 @@ impl Apply<'_> {
         Ok(())
     }
 
-    async fn is_loaded(&self, unit: &str) -> anyhow::Result<bool> {
+    async fn loaded(&self, unit: &str) -> anyhow::Result<Option<OwnedObjectPath>> {
         match self.connections.manager.get_unit(unit).await {
-            Ok(_) => Ok(true),
-            Err(err) if is_no_such_unit(&err) => Ok(false),
+            Ok(path) => Ok(Some(path)),
+            Err(err) if is_no_such_unit(&err) => Ok(None),
             Err(err) => Err(err).with_context(|| format!("cannot ask systemd for {unit}")),
         }
     }
 }
 
 /// Longer than any `stop-timeout` and its phases: what waits here is only for systemd to say.
-const LONGEST_STOP: Duration = Duration::from_secs(400 * 24 * 3600);
+pub(super) const LONGEST_STOP: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// Whether a start failed because the unit's name or its TAP's is taken.
 fn is_taken(err: &anyhow::Error) -> bool {

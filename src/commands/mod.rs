@@ -13,6 +13,7 @@ pub mod one_vm;
 pub mod pause;
 pub mod render;
 pub mod schema;
+pub mod shutdown;
 pub mod status;
 pub mod switch;
 
@@ -76,6 +77,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Logs(logs) => logs::run(&logs),
         Command::Api(api) => api::run(&api),
         Command::Restart(vm) => one_vm::run(&Request::Restart(vm.id), state_dir),
+        Command::Shutdown => shutdown::run(),
         Command::Schema => schema::run(),
         Command::Unit(step) => Ok(match block_on(steps::run(&step))? {
             StepExit::Done => Exit::Done,

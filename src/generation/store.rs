@@ -206,6 +206,7 @@ impl Store {
 
     /// Points `current` at a generation. Done last, when the host is as it says.
     pub fn set_current(&self, number: u64) -> Result<(), StoreError> {
+        files::sweep(&self.state_dir).map_err(failed("clean", &self.state_dir))?;
         let link = self.current_link();
         files::replace_link(&link, &format!("generations/{number}"))
             .map_err(failed("write the link", &link))

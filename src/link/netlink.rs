@@ -24,6 +24,7 @@ use rtnetlink::{
 use tokio::sync::watch;
 
 use crate::host::{Isolation, LinkName, Network, Nic, QueuePairs, Vlan};
+use crate::interruption::effect;
 use crate::observe::{Admin, Link, LinkKind, Route, Traffic};
 
 /// The group (ip-link(8)) of macvtaps that nkudo made: "nk". It is set in the message that makes one,
@@ -146,7 +147,9 @@ impl Netlink {
             .up()
             .build();
         let added = self.handle.link().add(message).execute().await;
-        added.map_err(|source| request("make the bridge", name.as_str(), source))
+        added.map_err(|source| request("make the bridge", name.as_str(), source))?;
+        effect();
+        Ok(())
     }
 
     /// Makes the link of a VLAN, which is nkudo's from its first moment.
@@ -227,7 +230,9 @@ impl Netlink {
             .replace()
             .execute()
             .await
-            .map_err(|source| request("add an address to", link.as_str(), source))
+            .map_err(|source| request("add an address to", link.as_str(), source))?;
+        effect();
+        Ok(())
     }
 
     pub async fn remove_address(&self, link: &LinkName, address: IpNet) -> Result<(), LinkError> {
@@ -245,6 +250,7 @@ impl Netlink {
             if same {
                 let removed = self.handle.address().del(message).execute().await;
                 removed.map_err(failed)?;
+                effect();
             }
         }
         Ok(())
@@ -262,6 +268,7 @@ impl Netlink {
             name: tap.clone(),
             source,
         })?;
+        effect();
         let index = self.index(tap).await?;
         self.no_link_local(tap, index).await;
         self.put_into(tap, index, bridge).await?;
@@ -350,7 +357,9 @@ impl Netlink {
             other => other?,
         };
         let deleted = self.handle.link().del(index).execute().await;
-        deleted.map_err(|source| request("delete", name.as_str(), source))
+        deleted.map_err(|source| request("delete", name.as_str(), source))?;
+        effect();
+        Ok(())
     }
 
     /// Waits until `wrong` finds nothing wrong with the links any more, looking again whenever a
@@ -384,7 +393,9 @@ impl Netlink {
         link: &LinkName,
     ) -> Result<(), LinkError> {
         let set = self.handle.link().set(message).execute().await;
-        set.map_err(|source| request(doing, link.as_str(), source))
+        set.map_err(|source| request(doing, link.as_str(), source))?;
+        effect();
+        Ok(())
     }
 
     async fn index(&self, name: &LinkName) -> Result<u32, LinkError> {

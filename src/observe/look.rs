@@ -1,6 +1,6 @@
 //! Looks at the host.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use zbus::Connection;
 
 use super::look_network::network_facts;
 use super::{
-    Detail, Hypervisor, NetworkFacts, Networkd, Observed, Remains, Specification, Storage,
+    Detail, HeldBy, Hypervisor, NetworkFacts, Networkd, Observed, Remains, Specification, Storage,
     SystemdVersion, units,
 };
 use crate::booted::Booted;
@@ -169,14 +169,29 @@ fn specification(id: &VmId) -> Result<Specification, ObserveError> {
     })
 }
 
-/// Where a VM that is held has an empty file of its name.
+/// Where a VM that is held has a file of its name, which says by whom (`HeldBy`).
 pub fn held_directory() -> Utf8PathBuf {
     Utf8Path::new(RUNTIME_ROOT).join("held")
 }
 
-fn held() -> Result<BTreeSet<VmId>, ObserveError> {
-    let names = names(&held_directory())?;
-    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+/// Where a VM that nkudo itself stops has a file of its name, with the invocation that it stops.
+pub fn stopping_directory() -> Utf8PathBuf {
+    Utf8Path::new(RUNTIME_ROOT).join("stopping")
+}
+
+fn held() -> Result<BTreeMap<VmId, HeldBy>, ObserveError> {
+    let directory = held_directory();
+    let mut held = BTreeMap::new();
+    for name in names(&directory)? {
+        let Ok(id) = name.parse::<VmId>() else {
+            continue;
+        };
+        let path = directory.join(&name);
+        let bytes = files::read(&path).map_err(failed(&path))?;
+        let by = HeldBy::from_bytes(&bytes.unwrap_or_default());
+        held.insert(id, by);
+    }
+    Ok(held)
 }
 
 fn names(directory: &Utf8Path) -> Result<Vec<String>, ObserveError> {

@@ -13,11 +13,13 @@ mod units;
 
 pub use capacity::capacity;
 pub use closer::{Closer, DiskUse, VmmHealth, closer, paused_directory};
-pub use look::{ObserveError, held_directory, hypervisor, observe, systemd_version};
+pub use look::{
+    ObserveError, held_directory, hypervisor, observe, stopping_directory, systemd_version,
+};
 pub use look_network::{SYSCTL_FILE, uplinks_directory};
 pub use network::{DhcpUnit, DroppingChain, NetworkFacts, Route, Rules, Sysctls};
 pub use observed::{
-    Admin, Detail, Hypervisor, Link, LinkKind, Networkd, Observed, Remains, Specification,
+    Admin, Detail, HeldBy, Hypervisor, Link, LinkKind, Networkd, Observed, Remains, Specification,
     SystemdVersion, Traffic, Unit, UnitFacts, UnitOrigin, UnitState,
 };
 pub use running::{Running, Usage};

@@ -28,8 +28,8 @@ pub struct Observed {
     /// nkudo's files for networkd, by name.
     pub networkd_files: BTreeMap<String, String>,
     pub remains: BTreeMap<VmId, Remains>,
-    /// VMs that `nkudo stop` stopped, and that a switch leaves alone.
-    pub held: BTreeSet<VmId>,
+    /// VMs that somebody stopped, and that a switch leaves alone.
+    pub held: BTreeMap<VmId, HeldBy>,
     pub network: NetworkFacts,
     /// Empty where nobody looked: see `observe::storage`.
     pub storage: Storage,
@@ -41,6 +41,33 @@ impl Observed {
         let runs = |unit: &Unit| matches!(unit.state, UnitState::Active | UnitState::Activating);
         let running = self.units.iter().filter(|(_, unit)| runs(unit));
         running.map(|(id, _)| id).collect()
+    }
+}
+
+/// Who stopped a VM for good, until it is started again or the host boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldBy {
+    /// `nkudo stop`.
+    Nkudo,
+    /// A stop of its unit that was none of nkudo's: `systemctl stop`.
+    Systemd,
+}
+
+impl HeldBy {
+    /// What the file says.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nkudo => "nkudo\n",
+            Self::Systemd => "systemd\n",
+        }
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+        if bytes == Self::Systemd.as_str().as_bytes() {
+            Self::Systemd
+        } else {
+            Self::Nkudo
+        }
     }
 }
 

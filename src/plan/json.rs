@@ -113,7 +113,7 @@ fn reason(reason: &Reason) -> ReasonDocument {
             Reason::Failing(_) => "failing",
             Reason::Starting => "starting",
             Reason::BeingStopped => "being-stopped",
-            Reason::Held => "held",
+            Reason::Held(_) => "held",
             Reason::NotAutostarted => "not-autostarted",
             Reason::SpecificationLost => "specification-lost",
             Reason::TapGone(_) => "tap-gone",

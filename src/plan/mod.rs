@@ -26,7 +26,7 @@ use ipnet::IpNet;
 use crate::generation::Manifest;
 use crate::host::{DiskName, Isolation, LinkName, Vm, VmId};
 use crate::network::Backend;
-use crate::observe::{Networkd, Observed};
+use crate::observe::{HeldBy, Networkd, Observed};
 
 pub use change::{Change, Cost, changes};
 pub use json::{PlanDocument, obstacles_document};
@@ -109,8 +109,8 @@ pub enum Reason {
     Starting,
     /// Somebody else is stopping it at this moment.
     BeingStopped,
-    /// `nkudo stop` stopped it.
-    Held,
+    /// Somebody stopped it.
+    Held(HeldBy),
     /// `autostart = false`.
     NotAutostarted,
     /// It is not known what it was started from.
@@ -186,6 +186,16 @@ impl Plan {
         steps.map(|(id, _)| id).collect()
     }
 
+    /// How many VMs are stopped, started or changed, each counted as often.
+    pub fn pieces(&self) -> usize {
+        let live = self
+            .vms
+            .values()
+            .filter(|step| !step.live.is_empty() || step.becomes.is_some());
+        let waves = self.stop.iter().chain(&self.start).map(Vec::len);
+        waves.sum::<usize>() + live.count()
+    }
+
     /// Whether units' texts are written anew, for systemd to read.
     pub fn writes_units(&self) -> bool {
         self.vms
@@ -203,12 +213,27 @@ impl Plan {
 }
 
 impl VmStep {
+    /// Whether it stays stopped because somebody stopped it.
+    fn is_held(&self) -> bool {
+        let held = |reason: &Reason| matches!(reason, Reason::Held(_));
+        self.reasons.iter().any(held)
+    }
+
     /// Whether it is down by itself, so that stopping or restarting it takes nothing from anybody.
     fn is_down(&self) -> bool {
         self.reasons
             .iter()
             .any(|reason| matches!(reason, Reason::Failing(_) | Reason::BeingStopped))
     }
+}
+
+/// The order in which all VMs that run stop, each in an earlier wave than those it came after.
+pub fn stop_order(observed: &Observed) -> Vec<Vec<VmId>> {
+    let steps = observed.units.keys().map(|id| {
+        let step = VmStep::new(Action::Stop, vec![Reason::Asked]);
+        (id.clone(), step)
+    });
+    waves::stop(&steps.collect(), observed, &Request::switch())
 }
 
 /// Makes the plan, or says everything that stands in its way.

@@ -155,7 +155,7 @@ fn disk_step(
             Action::Nothing if step.reasons.contains(&Reason::NotAutostarted) => {
                 GrowWhen::AtNextStart
             }
-            Action::Nothing if step.reasons.contains(&Reason::Held) => GrowWhen::AtNextStart,
+            Action::Nothing if step.is_held() => GrowWhen::AtNextStart,
             Action::Nothing | Action::Live if version.can_grow(disk) => GrowWhen::WhileItRuns,
             Action::Nothing | Action::Live | Action::Wait | Action::Pending => {
                 GrowWhen::AtNextStart

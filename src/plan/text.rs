@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{Action, BridgeStep, Change, Cost, DiskStep, GrowWhen, Plan, Reason, VmStep};
 use crate::host::{DiskOrigin, Isolation, Location, VmId};
+use crate::observe::HeldBy;
 
 /// One thing that a plan does to the host, not to a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -265,7 +266,8 @@ impl fmt::Display for Reason {
             }
             Self::Starting => f.write_str("it is starting"),
             Self::BeingStopped => f.write_str("it is being stopped at this moment"),
-            Self::Held => f.write_str("it is held (`nkudo stop`)"),
+            Self::Held(HeldBy::Nkudo) => f.write_str("it is held (`nkudo stop`)"),
+            Self::Held(HeldBy::Systemd) => f.write_str("it is held (`systemctl stop`)"),
             Self::NotAutostarted => f.write_str("autostart is false"),
             Self::SpecificationLost => f.write_str("it is not known what it was started from"),
             Self::TapGone(tap) => write!(f, "its TAP {tap} is gone"),

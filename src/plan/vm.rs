@@ -6,7 +6,7 @@ use super::{Action, Change, Cost, Pending, Reason, Request, Switch, VmStep, chan
 use crate::booted::Booted;
 use crate::generation::Manifest;
 use crate::host::{Autostart, Host, NetworkKind, Nic, OnChange, Vm, VmId};
-use crate::observe::{LinkKind, Observed, Specification, Unit, UnitState};
+use crate::observe::{HeldBy, LinkKind, Observed, Specification, Unit, UnitState};
 use crate::unit::Programs;
 
 /// The steps of every VM that the request is about.
@@ -25,7 +25,7 @@ pub(super) fn steps(
             .keys()
             .chain(observed.units.keys())
             .chain(observed.remains.keys())
-            .chain(&observed.held)
+            .chain(observed.held.keys())
             .collect(),
         Request::Start(id) | Request::Stop(id) | Request::Restart(id) => BTreeSet::from([id]),
     };
@@ -60,11 +60,15 @@ fn step(id: &VmId, wanted: &Manifest, observed: &Observed, request: &Request) ->
             Some(_) => simply(Action::Restart, Reason::Asked),
             None => simply(Action::Start, Reason::Asked),
         },
-        (Some(vm), Request::Switch(_)) if observed.held.contains(id) => match unit {
-            // `nkudo stop` was interrupted after it said so.
-            Some(_) => simply(Action::Stop, Reason::Held),
-            None => VmStep::new(Action::Nothing, held(vm)),
-        },
+        (Some(vm), Request::Switch(switch)) if observed.held.contains_key(id) => {
+            match (unit, observed.held.get(id)) {
+                (None, by) => VmStep::new(Action::Nothing, held(vm, by)),
+                // It was started again since, by whatever: that ends it.
+                (Some(unit), Some(HeldBy::Systemd)) => look.start(Some(unit), vm, switch.pending),
+                // `nkudo stop` was interrupted after it said so.
+                (Some(_), _) => simply(Action::Stop, Reason::Held(HeldBy::Nkudo)),
+            }
+        }
         (Some(vm), Request::Switch(switch)) => match (unit, vm.autostart) {
             (None, Autostart::No) => simply(Action::Nothing, Reason::NotAutostarted),
             (unit, _) => look.start(unit, vm, switch.pending),
@@ -72,10 +76,11 @@ fn step(id: &VmId, wanted: &Manifest, observed: &Observed, request: &Request) ->
     }
 }
 
-fn held(vm: &Vm) -> Vec<Reason> {
+fn held(vm: &Vm, by: Option<&HeldBy>) -> Vec<Reason> {
+    let held = Reason::Held(by.copied().unwrap_or(HeldBy::Nkudo));
     match vm.autostart {
-        Autostart::Yes => vec![Reason::Held],
-        Autostart::No => vec![Reason::Held, Reason::NotAutostarted],
+        Autostart::Yes => vec![held],
+        Autostart::No => vec![held, Reason::NotAutostarted],
     }
 }
 

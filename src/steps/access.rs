@@ -12,7 +12,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use super::acl::{Acl, DYNAMIC_UIDS, READ, WRITE};
-use super::{Context, StepExit, trusted_path};
+use super::{Context, StepExit, held, trusted_path};
 use crate::host::{AbsolutePath, Disk, DiskAccess};
 use crate::seed;
 
@@ -45,8 +45,11 @@ fn grant_file(uid: u32, path: &AbsolutePath, access: DiskAccess) -> anyhow::Resu
     })
 }
 
-/// Takes from every disk what it can, also where one of them fails.
+/// Notes who stopped the VM, and takes from every disk what it can, also where one of them fails.
 pub(super) fn revoke(context: &Context) -> StepExit {
+    if let Err(err) = held::note(context) {
+        tracing::warn!("cannot note that somebody stopped it, the next switch starts it: {err:#}");
+    }
     let uid = user(&context.runtime_directory).ok();
     for (path, access) in disks(context).iter().flat_map(uses) {
         if let Err(err) = revoke_file(uid, path, access) {

@@ -6,6 +6,7 @@
 
 mod access;
 mod acl;
+mod held;
 mod post;
 mod process;
 mod readable;

@@ -14,6 +14,8 @@ use super::setting::{Exec, Privilege, Section, Setting};
 
 /// Where everything of nkudo's is that dies with the boot.
 pub const RUNTIME_ROOT: &str = "/run/nkudo";
+/// Stops all VMs in their order when the host shuts down; a file.
+const SHUTDOWN_UNIT: &str = "nkudo-shutdown.service";
 /// Where systemd keeps the text of transient units (systemd.unit(5)).
 pub const TRANSIENT: &str = "/run/systemd/transient";
 
@@ -65,6 +67,10 @@ pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation
     unit.unit("Description", text(format!("Virtual machine {id}")));
     // Stopped before the network goes away at shutdown.
     unit.unit("After", words(["network.target"]));
+    // And only when that says so: it stops the VMs of a host that shuts down in their order. Systemd
+    // lets go of a unit that points to another; one that another points to would stay loaded.
+    unit.unit("Before", words([SHUTDOWN_UNIT]));
+    unit.unit("Wants", words([SHUTDOWN_UNIT]));
     unit.unit(
         "StartLimitIntervalSec",
         Setting::Span(Duration::from_secs(60)),
@@ -111,9 +117,7 @@ pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation
         step_with("stop", &[stop_timeout], Privilege::Sandboxed),
     );
     unit.service("ExecStopPost", step("post", Privilege::Sandboxed));
-    if needs_grant {
-        unit.service("ExecStopPost", step("revoke", Privilege::Full));
-    }
+    unit.service("ExecStopPost", step("revoke", Privilege::Full));
     unit.service(
         "Restart",
         text(match vm.restart {
@@ -348,11 +352,11 @@ mod tests {
     }
 
     #[test]
-    fn a_vm_without_a_disk_has_no_root_step() {
+    fn a_vm_without_a_disk_is_granted_none() {
         let (id, mut vm, programs) = sample();
         vm.disks.clear();
         let text = vm_unit(&id, &vm, &programs, "d1", 7).text();
-        assert!(!text.contains("=+"), "{text}");
+        assert!(!text.contains("unit grant"), "{text}");
     }
 
     #[test]

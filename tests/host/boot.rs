@@ -17,6 +17,21 @@ fn after_a_reboot_the_current_generation_runs_again_without_networkd() {
     reboot(Networkd::Off);
 }
 
+/// What the journal has of the boot before: `web` had ended before `db` was asked to.
+fn went_down_in_order(host: &Host, networkd: Networkd) {
+    let argv = ["journalctl", "-q", "--no-pager", "-o", "cat", "-b", "-1"];
+    let journal = host.machine.ok(&argv);
+    let at = |text: &str| {
+        let place = journal.rfind(text);
+        place.unwrap_or_else(|| panic!("no {text:?} in\n{journal}"))
+    };
+    assert!(at("VM web ended: it was stopped") < at("Stopping nkudo-vm@db.service"));
+    if networkd == Networkd::On {
+        assert!(at("VM db ended: it was stopped") < at("Stopped target network.target"));
+    }
+    assert!(!journal.contains("VM db ended: it was stopped, and its VMM had to be killed"));
+}
+
 fn reboot(networkd: Networkd) {
     let mut host = Host::boot(networkd);
     // The journal of the boot before is to be read after it.
@@ -24,10 +39,16 @@ fn reboot(networkd: Networkd) {
     host.machine.ok(&["journalctl", "--flush"]);
     host.machine
         .ok(&["systemctl", "enable", "nkudo-boot.service"]);
-    for id in ["web", "held", "later"] {
+    for id in ["web", "held", "later", "db"] {
         host.guest(id, Then::PowerOffWhenAsked);
     }
-    let first = [LAN, &vm("web", ""), &vm("held", "")].concat();
+    let first = [
+        LAN,
+        &vm("web", "after = [\"db\"]"),
+        &vm("held", ""),
+        &vm("db", ""),
+    ]
+    .concat();
     host.switch_to(&first).done();
     host.printed("web", 1);
     host.nkudo(&["stop", "held"]).done();
@@ -37,6 +58,10 @@ fn reboot(networkd: Networkd) {
     host.configure("nonsense");
 
     host.machine.reboot();
+    went_down_in_order(&host, networkd);
+    // And once more: what was started at boot goes down as well.
+    host.machine.reboot();
+    went_down_in_order(&host, networkd);
 
     assert_eq!(host.property("web", "ActiveState"), "active");
     host.tap_is_in("web", "nk-lan");

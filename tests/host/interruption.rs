@@ -9,20 +9,127 @@ use super::machine::Networkd;
 use super::until::until;
 
 cases![
-    a_switch_killed_at_any_moment_is_finished_by_the_next_with_networkd,
-    a_switch_killed_at_any_moment_is_finished_by_the_next_without_networkd,
+    a_switch_killed_after_each_effect_is_finished_by_the_next_with_networkd,
+    a_switch_killed_after_each_effect_is_finished_by_the_next_without_networkd,
+    a_switch_killed_at_any_moment_is_finished_by_the_next,
     a_render_killed_at_any_moment_leaves_whole_generations,
     of_two_switches_one_waits_and_says_for_whom,
     a_stop_that_was_killed_is_still_a_stop,
     a_switch_that_loses_the_bus_ends_and_says_so,
+    a_switch_goes_on_when_systemd_executes_itself_anew,
+    a_full_disk_is_said_and_the_next_switch_finishes,
 ];
 
-fn a_switch_killed_at_any_moment_is_finished_by_the_next_with_networkd() {
-    killed_at_any_moment(Networkd::On);
+fn a_switch_killed_after_each_effect_is_finished_by_the_next_with_networkd() {
+    killed_after_each_effect(Networkd::On);
 }
 
-fn a_switch_killed_at_any_moment_is_finished_by_the_next_without_networkd() {
-    killed_at_any_moment(Networkd::Off);
+fn a_switch_killed_after_each_effect_is_finished_by_the_next_without_networkd() {
+    killed_after_each_effect(Networkd::Off);
+}
+
+/// There and back again between two configurations that differ in everything, killed after the first
+/// effect, the second, and so on until there is none to be killed after.
+fn killed_after_each_effect(networkd: Networkd) {
+    let host = Host::boot(networkd);
+    for id in ["stays", "changes", "first", "second"] {
+        host.guest(id, Then::PowerOffWhenAsked);
+    }
+    let live = |weight: u32, timeout: &str| {
+        let keys = format!("limits = {{ cpu-weight = {weight} }}\nstop-timeout = \"{timeout}\"");
+        vm("stays", &keys)
+    };
+    let first = [
+        LAN,
+        "[network.dmz]\naddress = [\"10.1.2.1/24\"]\n",
+        &live(100, "30s"),
+        &vm("changes", ""),
+        &vm("first", "").replace("network = \"lan\"", "network = \"dmz\""),
+    ]
+    .concat();
+    let second = [
+        LAN,
+        &live(200, "40s"),
+        &vm("changes", "memory = \"128M\""),
+        &vm("second", ""),
+    ]
+    .concat();
+    host.switch_to(&first).done();
+    host.switch_to(&second).done();
+    // There and back, so that what is there because of the way here is there each time.
+    let states: Vec<String> = ["1", "2", "1", "2"]
+        .into_iter()
+        .map(|generation| {
+            host.nkudo(&["switch", generation]).done();
+            everything(&host)
+        })
+        .collect();
+    let pid = host.main_pid("stays");
+    let mut kills = 0;
+    let mut through = 0;
+    for effect in 1.. {
+        for generation in ["1", "2"] {
+            let kill = format!("NKUDO_KILL_AFTER={effect}");
+            let killed = Ran::of(
+                &host
+                    .machine
+                    .run(&["env", &kill, "nkudo", "switch", generation]),
+            );
+            if killed.code == Some(0) {
+                through += 1;
+            } else {
+                kills += 1;
+                through = 0;
+            }
+            let told = format!("killed after effect {effect} to {generation}\n{killed}");
+            let next = host.nkudo(&["switch", generation]);
+            assert_eq!(next.code, Some(0), "{told}\n--- the next\n{next}");
+            let expected = &states[if generation == "1" { 2 } else { 3 }];
+            until("the host is as declared", || {
+                let is = everything(&host);
+                if is == *expected {
+                    return Ok(());
+                }
+                let diff = similar::TextDiff::from_lines(expected, &is);
+                let diff = diff.unified_diff().context_radius(0).to_string();
+                Err(format!("{diff}\n{told}\n--- the next\n{next}"))
+            });
+            if effect % 20 == 0 {
+                host.nkudo(&["switch", generation])
+                    .done()
+                    .says("nothing to do");
+            }
+        }
+        if through >= 2 {
+            break;
+        }
+    }
+    assert_eq!(host.main_pid("stays"), pid);
+    eprintln!("host: {kills} switches were killed, networkd {networkd:?}");
+    assert!(kills >= 100, "only {kills} switches were killed");
+    host.switch_to("").done();
+    host.has_nothing();
+}
+
+/// All of nkudo's that is on the host, but for what is another in each run.
+fn everything(host: &Host) -> String {
+    let script = "systemctl list-units --all --plain --no-legend 'nkudo-vm@*' | awk '{print $1,$2,$3,$4}'
+        for link in /sys/class/net/nk*; do
+            echo \"$link $(basename \"$(readlink $link/master)\" 2>/dev/null) $(cat $link/carrier)\"
+        done
+        ip -br -4 address | grep nk-
+        find /run/nkudo /run/systemd/network /run/systemd/transient /var/lib/nkudo -printf '%p %y %m %l\n' | sort
+        cat /run/systemd/network/* /run/nkudo/held/* 2>/dev/null
+        for id in stays changes; do
+            systemctl show -p CPUWeight,TimeoutStopUSec,NeedDaemonReload nkudo-vm@$id
+        done";
+    let output = host.machine.run(&["sh", "-c", script]);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Also where no effect is: while systemd works, and while nkudo looks.
+fn a_switch_killed_at_any_moment_is_finished_by_the_next() {
+    killed_at_any_moment(Networkd::On);
 }
 
 /// Between two configurations that differ in everything: a VM that goes, one that comes, one that
@@ -51,8 +158,7 @@ fn killed_at_any_moment(networkd: Networkd) {
     host.switch_to(&second).done();
     let pid = host.main_pid("stays");
     let mut interrupted = 0;
-    // Not the same moments with both.
-    let step = if networkd == Networkd::On { 41 } else { 53 };
+    let step = 67;
     // Later and later, until two in a row get through: one may have had less to do.
     let mut through = 0;
     for (round, delay) in (1..).step_by(step).enumerate() {
@@ -261,6 +367,50 @@ fn a_switch_that_loses_the_bus_ends_and_says_so() {
             .status
             .success()
     );
+}
+
+fn a_switch_goes_on_when_systemd_executes_itself_anew() {
+    let host = slow();
+    host.configure(&[LAN, &vm("web", "")].concat());
+    host.nkudo(&["render"]).done();
+    let switch = begin(&host, &["switch"]);
+    stopping(&host);
+    host.machine.ok(&["systemctl", "daemon-reexec"]);
+    host.machine.ok(&["systemctl", "daemon-reload"]);
+    ended(switch).done();
+    host.is_gone("slow");
+    host.tap_is_in("web", "nk-lan");
+    host.nkudo(&["switch"]).done().says("nothing to do");
+}
+
+fn a_full_disk_is_said_and_the_next_switch_finishes() {
+    let host = Host::boot(Networkd::Off);
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.configure(&[LAN, &vm("web", "")].concat());
+    host.nkudo(&["render"]).done();
+    // Two places: where a VM's specification is written, and where the switch ends.
+    for place in ["/run/nkudo", "/var/lib/nkudo"] {
+        let fill = format!(
+            "mkdir -p {place} && cp -a {place} /tmp/kept && mount -t tmpfs -o size=256k,nr_inodes=200,mode=755 full {place} && \
+             cp -a /tmp/kept/. {place}/ && rm -r /tmp/kept; \
+             head -c 1M /dev/zero >{place}/filler; while mktemp -q -p {place} filler.XXXX; do :; done; true"
+        );
+        host.machine
+            .ok(&["sh", "-c", &format!("{fill} 2>/dev/null")]);
+        let ran = host.nkudo(&["switch"]);
+        assert!(matches!(ran.code, Some(1 | 4)), "{ran}");
+        ran.says("No space left on device").does_not_say("panicked");
+        let freed = format!("rm {place}/filler*");
+        host.machine.ok(&["sh", "-c", &freed]);
+        host.nkudo(&["switch"]).done();
+        host.tap_is_in("web", "nk-lan");
+        let left = host.machine.ok(&["find", place, "-name", ".nkudo-*"]);
+        assert_eq!(left, "");
+        host.switch_to("").done();
+        host.machine.ok(&["umount", "-l", place]);
+        host.configure(&[LAN, &vm("web", "")].concat());
+        host.nkudo(&["render"]).done();
+    }
 }
 
 fn within_the_stop(host: &Host) {

@@ -17,6 +17,11 @@ cases![
     a_vm_that_failed_is_started_by_the_next_switch,
     a_deferred_change_waits_for_the_restart,
     a_stopped_vm_is_left_alone_until_it_is_started,
+    systemctl_stop_holds_and_restart_does_not,
+    a_transient_unit_of_somebody_elses_is_refused,
+    a_switch_of_some_vms_leaves_the_rest,
+    fail_fast_leaves_the_rest_and_the_next_switch_does_it,
+    a_plan_is_json_too,
     start_and_restart_act_on_one_declared_vm,
     a_vm_can_be_restarted_again_and_again,
     a_restart_waits_until_the_old_tap_is_gone,
@@ -246,13 +251,146 @@ fn a_stopped_vm_is_left_alone_until_it_is_started() {
     assert_eq!(host.property("web", "ActiveState"), "active");
     host.tap_is_in("web", "nk-lan");
     host.nkudo(&["switch"]).done().says("nothing to do");
-    // systemd's own stop holds nothing: the next switch makes the host be as declared.
+}
+
+fn systemctl_stop_holds_and_restart_does_not() {
+    let host = Host::boot(Networkd::Off);
+    for id in ["web", "db"] {
+        host.guest(id, Then::PowerOffWhenAsked);
+    }
+    host.switch_to(&[LAN, &vm("web", ""), &vm("db", "")].concat())
+        .done();
+    let pid = host.main_pid("web");
+    host.machine.ok(&["systemctl", "restart", &unit("web")]);
+    let pid = host.active_again("web", pid);
+    host.nkudo(&["switch"]).done().says("nothing to do");
+    assert_eq!(host.main_pid("web"), pid);
+    // A guest that powers off by itself is no stop of anybody's, also after a restart.
+    assert_eq!(host.ask("web", "PUT vm.power-button").0, 204);
+    host.is_gone("web");
+    host.nkudo(&["switch"]).done().says("VM web: start");
     host.machine.ok(&["systemctl", "stop", &unit("web")]);
     host.is_gone("web");
     host.nkudo(&["switch"])
         .done()
-        .says("VM web: start: it does not run");
-    assert_eq!(host.property("web", "ActiveState"), "active");
+        .says("VM web: leave alone: it is held (`systemctl stop`)");
+    host.switch_to(&[LAN, &vm("web", "memory = \"128M\""), &vm("db", "")].concat())
+        .done();
+    host.is_gone("web");
+    let status = host.nkudo(&["status"]).done();
+    assert!(status.stdout.contains("held"), "{status}");
+    host.nkudo(&["start", "web"]).done();
+    host.tap_is_in("web", "nk-lan");
+    // nkudo's own stops and restarts hold nothing.
+    host.switch_to(&[LAN, &vm("web", ""), &vm("db", "")].concat())
+        .done();
+    host.nkudo(&["restart", "db"]).done();
+    host.nkudo(&["switch"]).done().says("nothing to do");
+    assert_eq!(host.machine.ok(&["ls", "/run/nkudo/held"]), "");
+    assert_eq!(host.machine.ok(&["ls", "/run/nkudo/stopping"]), "");
+}
+
+fn a_transient_unit_of_somebody_elses_is_refused() {
+    let host = Host::boot(Networkd::Off);
+    host.guest("web", Then::PowerOffWhenAsked);
+    let name = unit("web");
+    host.machine
+        .ok(&["systemd-run", "-q", "--unit", &name, "sleep", "1000"]);
+    let pid = host.main_pid("web");
+    host.switch_to(&[LAN, &vm("web", "")].concat())
+        .ended(1)
+        .says("is not nkudo's")
+        .says("nothing was changed");
+    assert_eq!(host.main_pid("web"), pid);
+    host.machine.ok(&["systemctl", "stop", &name]);
+    host.nkudo(&["switch"]).done();
+    host.tap_is_in("web", "nk-lan");
+}
+
+fn a_switch_of_some_vms_leaves_the_rest() {
+    let host = Host::boot(Networkd::Off);
+    let ids = ["web", "db", "old"];
+    for id in ids {
+        host.guest(id, Then::PowerOffWhenAsked);
+    }
+    let all = |memory: &str| {
+        let key = format!("memory = \"{memory}\"");
+        [LAN, &vm("web", &key), &vm("db", &key)].concat()
+    };
+    host.switch_to(&[&all("64M"), vm("old", "").as_str()].concat())
+        .done();
+    let (db, old) = (host.main_pid("db"), host.main_pid("old"));
+    host.configure(&all("128M"));
+    host.nkudo(&["render"]).done();
+    host.nkudo(&["switch", "--only", "nobody"])
+        .ended(1)
+        .says("no VM nobody");
+    let web = host.main_pid("web");
+    host.nkudo(&["switch", "--only", "web"])
+        .done()
+        .says("VM web: restart")
+        .says("the current generation stays as it was");
+    assert_ne!(host.main_pid("web"), web);
+    assert_eq!((host.main_pid("db"), host.main_pid("old")), (db, old));
+    let current = || host.machine.ok(&["readlink", "/var/lib/nkudo/current"]);
+    assert_eq!(current(), "generations/1\n");
+    // Two are left, one of which goes.
+    host.nkudo(&["switch", "--only", "db,old"]).done();
+    assert_eq!(current(), "generations/2\n");
+    host.is_gone("old");
+    host.nkudo(&["switch"]).done().says("nothing to do");
+}
+
+fn fail_fast_leaves_the_rest_and_the_next_switch_does_it() {
+    let host = Host::boot(Networkd::Off);
+    for id in ["a", "b", "c"] {
+        host.guest(id, Then::PowerOffWhenAsked);
+    }
+    let all = |memory: &str| {
+        let key = format!("memory = \"{memory}\"");
+        ["a", "b", "c"].map(|id| vm(id, &key)).concat()
+    };
+    host.switch_to(&[LAN, &all("64M")].concat()).done();
+    let c = host.main_pid("c");
+    host.configure(&[LAN, &all("128M")].concat());
+    host.nkudo(&["render"]).done();
+    host.machine
+        .ok(&["mv", "/srv/guests/b", "/srv/guests/gone"]);
+    host.nkudo(&["switch", "--restart-limit", "1", "--fail-fast"])
+        .ended(4)
+        .says("error: VM b")
+        .says("VM c: left as it was")
+        .says("the current generation stays as it was");
+    assert_eq!(host.main_pid("c"), c);
+    let current = || host.machine.ok(&["readlink", "/var/lib/nkudo/current"]);
+    assert_eq!(current(), "generations/1\n");
+    host.machine
+        .ok(&["mv", "/srv/guests/gone", "/srv/guests/b"]);
+    host.nkudo(&["switch"]).done();
+    assert_ne!(host.main_pid("c"), c);
+    assert_eq!(current(), "generations/2\n");
+}
+
+fn a_plan_is_json_too() {
+    let host = Host::boot(Networkd::Off);
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.configure(&[LAN, &vm("web", "")].concat());
+    host.nkudo(&["render"]).done();
+    for command in [
+        ["diff", "--json"].as_slice(),
+        &["switch", "--dry-run", "--json"],
+    ] {
+        let ran = host.nkudo(command).done();
+        let plan: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(plan["version"], 1, "{plan}");
+        assert_eq!(plan["nothing-to-do"], false, "{plan}");
+        assert_eq!(plan["vms"][0]["action"], "start", "{plan}");
+        assert_eq!(plan["start"][0][0], "web", "{plan}");
+    }
+    host.nkudo(&["switch"]).done();
+    let ran = host.nkudo(&["diff", "--json"]).done();
+    let plan: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(plan["nothing-to-do"], true, "{plan}");
 }
 
 fn start_and_restart_act_on_one_declared_vm() {

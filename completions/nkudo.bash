@@ -230,7 +230,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__check)
-            opts="-h -V --strict --state-dir --help --version"
+            opts="-h -V --strict --elsewhere --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -49,6 +49,7 @@ complete -c nkudo -n "__fish_nkudo_needs_command" -f -a "unit" -d 'A step of a V
 complete -c nkudo -n "__fish_nkudo_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c nkudo -n "__fish_nkudo_using_subcommand check" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
 complete -c nkudo -n "__fish_nkudo_using_subcommand check" -l strict -d 'Take warnings for mistakes'
+complete -c nkudo -n "__fish_nkudo_using_subcommand check" -l elsewhere -d 'The configuration is for another host: say nothing of this one, and take a file that it names and that is not here (`user-data-file`) for one that is there'
 complete -c nkudo -n "__fish_nkudo_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c nkudo -n "__fish_nkudo_using_subcommand check" -s V -l version -d 'Print version'
 complete -c nkudo -n "__fish_nkudo_using_subcommand render" -l explain -d 'Print what a VM (`vm.web`), a network (`network.lan`) or the host (`host`) comes to, each value with the line or the default that it is from; make no generation' -r

@@ -31,7 +31,7 @@ let
   # `check` knows the file alone, and needs neither systemd nor a hypervisor nor the network.
   checked = pkgs.runCommand "nkudo.toml" { inherit source; nkudo = cfg.package; } ''
     ln -s "$source" nkudo.toml
-    "$nkudo"/bin/nkudo check nkudo.toml
+    "$nkudo"/bin/nkudo check --elsewhere nkudo.toml
     cp --dereference nkudo.toml "$out"
   '';
 

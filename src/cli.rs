@@ -189,6 +189,11 @@ pub struct Check {
     /// Take warnings for mistakes
     #[arg(long)]
     pub strict: bool,
+
+    /// The configuration is for another host: say nothing of this one, and take a file that it
+    /// names and that is not here (`user-data-file`) for one that is there
+    #[arg(long)]
+    pub elsewhere: bool,
 }
 
 #[derive(Debug, Args)]

@@ -73,3 +73,21 @@ fn a_warning_is_no_mistake_unless_it_is_to_be_strict() {
     assert!(!text.contains("no mistakes"), "{text}");
     assert_eq!(output.status.code(), Some(3));
 }
+
+#[test]
+fn a_file_that_is_on_another_host_is_no_mistake_there() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("nkudo.toml");
+    let toml = "[vm.web]\nkernel = \"/srv/vmlinux\"\nmemory = { size = \"999T\", hugepages = \"2M\" }\n\
+                [vm.web.cloud-init]\nuser-data-file = \"/nowhere/user-data\"\n";
+    std::fs::write(&file, toml).expect("a file");
+    let file = file.to_str().expect("UTF-8");
+    let output = check(&[file]);
+    assert!(said(&output).contains("cannot read `/nowhere/user-data`"));
+    assert_eq!(output.status.code(), Some(3));
+
+    // Nor is what this host has.
+    let output = check(&["--elsewhere", file]);
+    assert_eq!(said(&output), "1 VM, 0 networks: no mistakes\n");
+    assert_eq!(output.status.code(), Some(0));
+}

@@ -404,7 +404,7 @@ fn is_good(case: &Path) {
 
 fn nkudo_finds_good(toml: &str) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nkudo"));
-    command.args(["check", "-"]);
+    command.args(["check", "--elsewhere", "-"]);
     let (success, said) = fed(&mut command, toml);
     assert!(success, "{said}");
 }

@@ -7,7 +7,7 @@ use zbus::Connection;
 
 use crate::cli::Check;
 use crate::config::{self, Diagnostic};
-use crate::host::HypervisorName;
+use crate::host::{Capacity, HypervisorName};
 use crate::hypervisor::Version;
 use crate::observe::{self, Hypervisor, SystemdVersion};
 use crate::plan::Obstacle;
@@ -15,14 +15,20 @@ use crate::programs;
 use crate::systemd::ManagerProxy;
 
 use super::configured::{self, traced};
+use super::sources::Missing;
 use super::{Exit, block_on};
 
 pub fn run(check: &Check) -> anyhow::Result<Exit> {
-    let Some(traced) = traced(&check.configuration)? else {
+    let (missing, capacity) = if check.elsewhere {
+        (Missing::IsElsewhere, Capacity::default())
+    } else {
+        (Missing::IsSaid, observe::capacity())
+    };
+    let Some(traced) = traced(&check.configuration, missing)? else {
         return Ok(Exit::BadConfiguration);
     };
     let host = traced.host;
-    let mut warnings = config::warnings(&host, &traced.origins, &observe::capacity());
+    let mut warnings = config::warnings(&host, &traced.origins, &capacity);
     if check.strict {
         warnings = warnings.into_iter().map(Diagnostic::strict).collect();
     }
@@ -30,7 +36,11 @@ pub fn run(check: &Check) -> anyhow::Result<Exit> {
     if check.strict && !warnings.is_empty() {
         return Ok(Exit::BadConfiguration);
     }
-    let too_old = block_on(async { Ok(too_old(&host.hypervisor).await) })?;
+    let too_old = if check.elsewhere {
+        Vec::new()
+    } else {
+        block_on(async { Ok(too_old(&host.hypervisor).await) })?
+    };
     for obstacle in &too_old {
         tracing::error!("{obstacle}");
     }

@@ -9,7 +9,7 @@ use crate::generation::{Input, Origin};
 use crate::host::{Host, VmId};
 use crate::seed::FirstBoot;
 
-use super::sources;
+use super::sources::{self, Missing};
 
 /// How many diagnostics are shown. Who has more begins with these.
 const MOST: usize = 200;
@@ -49,7 +49,7 @@ pub(super) fn load(sources: &[Source]) -> (Outcome, Vec<Attached>) {
     if outcome.wanted.is_empty() {
         return (outcome, Vec::new());
     }
-    let attached = sources::attached(&outcome.wanted);
+    let attached = sources::attached(&outcome.wanted, Missing::IsSaid);
     (config::load_attached(sources, &attached), attached)
 }
 
@@ -67,12 +67,15 @@ pub(super) struct Traced {
 }
 
 /// As [`configured`].
-pub(super) fn traced(configuration: &Configuration) -> anyhow::Result<Option<Traced>> {
+pub(super) fn traced(
+    configuration: &Configuration,
+    missing: Missing,
+) -> anyhow::Result<Option<Traced>> {
     let sources = sources::read(configuration)?;
     let (mut outcome, mut origins) = config::load_with_origins(&sources);
     let mut attached = Vec::new();
     if !outcome.wanted.is_empty() {
-        attached = sources::attached(&outcome.wanted);
+        attached = sources::attached(&outcome.wanted, missing);
         (outcome, origins) = config::load_attached_with_origins(&sources, &attached);
     }
     say(&outcome.diagnostics, &with(&sources, &attached))?;

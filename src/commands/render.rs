@@ -9,6 +9,7 @@ use crate::config::{self, Subject};
 use crate::generation::{Record, Rendering, Store, Stored};
 
 use super::configured::{configured, traced};
+use super::sources::Missing;
 use super::{Exit, block_on, print, programs};
 
 pub fn run(render: &Render, state_dir: Option<&Utf8Path>) -> anyhow::Result<Exit> {
@@ -49,7 +50,7 @@ pub fn run(render: &Render, state_dir: Option<&Utf8Path>) -> anyhow::Result<Exit
 
 /// Prints a part of the configuration with each value's origin.
 fn explain(configuration: &Configuration, subject: &Subject) -> anyhow::Result<Exit> {
-    let Some(traced) = traced(configuration)? else {
+    let Some(traced) = traced(configuration, Missing::IsSaid)? else {
         return Ok(Exit::BadConfiguration);
     };
     print(&config::explain(subject, &traced.origins, &traced.sources)?)?;

@@ -85,13 +85,31 @@ fn text(reader: impl Read, name: &str) -> anyhow::Result<Source> {
     })
 }
 
+/// What a file is that the configuration names and that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// A mistake.
+    IsSaid,
+    /// On the host that the configuration is for.
+    IsElsewhere,
+}
+
+/// Stands for a file that is on another host: user-data that asks for nothing.
+const ELSEWHERE: &str = "#cloud-config\n{}\n";
+
 /// The files that the configuration names. Why one cannot be read is said where it is named.
-pub(super) fn attached(paths: &BTreeSet<Utf8PathBuf>) -> Vec<Attached> {
+pub(super) fn attached(paths: &BTreeSet<Utf8PathBuf>, missing: Missing) -> Vec<Attached> {
+    let text = |path: &Utf8PathBuf| {
+        if missing == Missing::IsElsewhere && !path.exists() {
+            return Ok(ELSEWHERE.to_owned());
+        }
+        source(path)
+            .map(|source| source.text)
+            .map_err(|err| err.root_cause().to_string())
+    };
     let attached = |path: &Utf8PathBuf| Attached {
         path: path.clone(),
-        text: source(path)
-            .map(|source| source.text)
-            .map_err(|err| err.root_cause().to_string()),
+        text: text(path),
     };
     paths.iter().map(attached).collect()
 }
@@ -138,7 +156,7 @@ pub(super) fn again(origin: Origin, inputs: &[Input]) -> anyhow::Result<Option<V
         .map(|path| source(path))
         .collect::<anyhow::Result<Vec<_>>>()?;
     // Those that the configuration names are the same as long as it is.
-    let attached = attached(&of(Role::Attached).collect());
+    let attached = attached(&of(Role::Attached).collect(), Missing::IsSaid);
     self::inputs(&sources, &attached).map(Some)
 }
 

@@ -11,7 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nkudo::config::shape::Shape;
-use nkudo::config::{Source, Step, explain, load, load_with_origins, render, shape};
+use nkudo::config::{Source, Step, explain, load, load_with_origins, render, shape, warnings};
+use nkudo::host::Capacity;
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -236,5 +237,24 @@ fn the_schema_accepts_every_good_file() {
         assert!(refused.is_empty(), "{}: {refused:#?}", path.display());
         let outcome = load(std::slice::from_ref(&source));
         assert_eq!(render(&outcome.diagnostics, &[source]), "");
+    }
+}
+
+/// People begin with a copy of one.
+#[test]
+fn the_examples_name_the_schema_and_surprise_nobody() {
+    for path in files("examples", "toml") {
+        let sources = [source(&path)];
+        let first = sources[0].text.lines().next();
+        assert_eq!(
+            first,
+            Some("#:schema ../docs/nkudo.schema.json"),
+            "{}",
+            path.display()
+        );
+        let (outcome, origins) = load_with_origins(&sources);
+        let host = outcome.host.unwrap();
+        let found = warnings(&host, &origins, &Capacity::default());
+        assert_eq!(render(&found, &sources), "", "{}", path.display());
     }
 }

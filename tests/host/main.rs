@@ -22,6 +22,7 @@ macro_rules! cases {
 mod boot;
 mod cgroup;
 mod disks;
+mod escapes;
 mod first_boot;
 mod guest;
 mod hello;
@@ -108,6 +109,7 @@ fn main() -> std::process::ExitCode {
         (Needs::Machine, operating::CASES),
         (Needs::Machine, symptoms::CASES),
         (Needs::Machine, sandbox::CASES),
+        (Needs::Machine, escapes::CASES),
         (Needs::Machine, first_boot::CASES),
         (Needs::FatReader, first_boot::READ),
         (Needs::Machine, boot::CASES),

@@ -15,6 +15,8 @@ pub fn reference() -> String {
     let schema = schema();
     let book = Book { schema: &schema };
     let mut text = INTRODUCTION.replace("{example}\n", EXAMPLE);
+    // Where a reader's own file has it.
+    text = text.replacen("../docs/nkudo.schema.json", "./nkudo.schema.json", 1);
     for (name, section) in properties(&schema) {
         book.section(&mut text, name, section);
     }

@@ -49,9 +49,16 @@ let
 
   fetches = lib.any (image: lib.hasInfix "://" (image.source or "")) (lib.attrValues (known.image or { }));
 
-  bridges = links.bridges known;
+  # The bridges of networks that have one of these keys.
+  bridgesWith = keys: links.bridges {
+    network = lib.filterAttrs
+      (_: network: lib.any (key: network.${key} or false != false) keys)
+      (known.network or { });
+  };
 
-  withServer = lib.filterAttrs (_: network: network.dhcp or false != false) (known.network or { });
+  accept = direction: bridges: lib.optionalString (bridges != [ ]) ''
+    ${direction} { ${lib.concatMapStringsSep ", " (name: ''"${name}"'') bridges} } accept
+  '';
 
   guests = import ./guests.nix {
     inherit lib pkgs;
@@ -120,8 +127,8 @@ in
       default = false;
       description = ''
         Let guests reach what nkudo itself offers on the bridges of networks with `dhcp`: DHCP (UDP 67, and
-        UDP 547 for IPv6) and DNS (TCP and UDP 53). With {option}`networking.firewall.filterForward`,
-        let what nkudo's own rules let through pass these bridges too.
+        UDP 547 for IPv6) and DNS (TCP and UDP 53). With {option}`networking.firewall.filterForward`, let guests of
+        networks with `nat` or `route` out, and let others reach those of networks with `route`.
       '';
     };
   };
@@ -231,14 +238,14 @@ in
       networkmanager.unmanaged = map (name: "interface-name:${name}") (links.patterns known);
 
       firewall = mkIf cfg.openFirewall {
-        interfaces = lib.genAttrs (links.bridges { network = withServer; }) (_: {
+        interfaces = lib.genAttrs (bridgesWith [ "dhcp" ]) (_: {
           allowedUDPPorts = [ 53 67 547 ];
           allowedTCPPorts = [ 53 ];
         });
-        extraForwardRules = mkIf (config.networking.firewall.filterForward && bridges != [ ]) ''
-          iifname { ${lib.concatMapStringsSep ", " (name: ''"${name}"'') bridges} } accept
-          oifname { ${lib.concatMapStringsSep ", " (name: ''"${name}"'') bridges} } accept
-        '';
+        # What is answered, and what nkudo forwards to a guest, NixOS lets through by itself.
+        extraForwardRules = mkIf config.networking.firewall.filterForward (
+          accept "iifname" (bridgesWith [ "nat" "route" ]) + accept "oifname" (bridgesWith [ "route" ])
+        );
       };
     };
   };

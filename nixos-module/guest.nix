@@ -72,7 +72,7 @@ in
 
   systemd.network.networks = lib.listToAttrs (lib.imap0
     (index: nic: lib.nameValuePair "10-nkudo-${toString index}" (mkIf (isStatic nic) {
-      matchConfig.MACAddress = nic.mac;
+      matchConfig = { Type = "ether"; MACAddress = nic.mac; };
       address = map (withPrefix nic.network) nic.addresses;
       gateway = gateways nic.network;
       dns = nic.network.dns or [ ];

@@ -17,7 +17,7 @@
         networks.lan.address = [ "192.168.100.1/24" ];
         vms.web = {
           memory = "1G";
-          nic = [{ network = "lan"; }];
+          nic = [{ network = "lan"; address = "192.168.100.10"; }];
           state.size = "1G";
           nixos = {
             services.nginx = {
@@ -25,10 +25,6 @@
               virtualHosts.default.root = pkgs.writeTextDir "index.html" "the first page";
             };
             networking.firewall.allowedTCPPorts = [ 80 ];
-            systemd.network.networks."20-lan" = {
-              matchConfig.Type = "ether";
-              address = [ "192.168.100.10/24" ];
-            };
             # What must be there again after a restart.
             systemd.services.count-boots = {
               wantedBy = [ "nginx.service" ];

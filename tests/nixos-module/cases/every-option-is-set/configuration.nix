@@ -15,8 +15,21 @@
       lan = {
         bridge = "br0";
         address = [ "192.168.100.1/24" "fd00:100::1/64" ];
+        nat = "ipv4";
+        route = "ipv6";
+        dhcp = { range = "192.168.100.100-199"; lease = "12h"; };
+        dns = [ "192.0.2.53" ];
+        domain = "vms.example.org";
+        isolate = true;
+        forward = [{ port = 8080; to = "web:80"; proto = "tcp"; address = "192.0.2.10"; }];
       };
+      outside = { uplink = "eth1"; vlan = 42; macvtap = false; };
+      old = { existing-bridge = "br1"; };
       a-name-that-is-hashed = { };
+    };
+    images.base = {
+      source = pkgs.coreutils;
+      format = "raw";
     };
     vms = {
       db.firmware = "/srv/nkudo/CLOUDHV.fd";
@@ -37,8 +50,19 @@
         disk = [
           { path = "/srv/nkudo/web.raw"; name = "root"; format = "raw"; read-only = false; }
           { path = pkgs.erofs-utils; format = "raw"; read-only = true; }
+          { name = "copy"; image = "base"; size = "20G"; }
+          { name = "volume"; size = "1G"; filesystem = "ext4"; label = "data"; }
         ];
-        nic = [{ network = "lan"; mac = "52:54:00:12:34:56"; }];
+        nic = [
+          { network = "lan"; mac = "52:54:00:12:34:56"; address = [ "192.168.100.10" "fd00:100::10" ]; }
+          { network = "outside"; }
+          { network = "old"; }
+        ];
+        cloud-init = {
+          hostname = "web";
+          ssh-authorized-keys = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample me@example.org" ];
+          user-data-file = "/run/secrets/web-user-data";
+        };
         vsock-cid = 3;
         autostart = false;
         restart = "always";

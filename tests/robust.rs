@@ -117,7 +117,7 @@ fn many_mistakes_are_counted_and_not_all_shown() {
     assert_said(&output, 3, "`V0` cannot be the name of a VM");
     assert_said(&output, 3, "and 99800 more");
     let text = format!("[vm.web]\nafter = [{}]\n", "\"db\", ".repeat(100_000));
-    assert_said(&check_bytes(text.as_bytes()), 3, "there is no VM `db`");
+    assert_said(&check_bytes(text.as_bytes()), 3, "VM `db` is not declared");
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub(super) fn check(sink: &Sink, declared: &BTreeSet<&VmId>, after: &After) {
                 let message = format!("VM `{id}` cannot start after itself");
                 sink.report(Diagnostic::new(place.clone(), message));
             } else if !declared.contains(other) {
-                let message = format!("there is no VM `{other}`");
+                let message = format!("VM `{other}` is not declared");
                 let names = declared
                     .iter()
                     .filter(|name| **name != id)

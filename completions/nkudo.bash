@@ -25,6 +25,9 @@ _nkudo() {
             nkudo,diff)
                 cmd="nkudo__subcmd__diff"
                 ;;
+            nkudo,disk)
+                cmd="nkudo__subcmd__disk"
+                ;;
             nkudo,doctor)
                 cmd="nkudo__subcmd__doctor"
                 ;;
@@ -37,11 +40,20 @@ _nkudo() {
             nkudo,help)
                 cmd="nkudo__subcmd__help"
                 ;;
+            nkudo,image)
+                cmd="nkudo__subcmd__image"
+                ;;
             nkudo,logs)
                 cmd="nkudo__subcmd__logs"
                 ;;
             nkudo,pause)
                 cmd="nkudo__subcmd__pause"
+                ;;
+            nkudo,purge)
+                cmd="nkudo__subcmd__purge"
+                ;;
+            nkudo,recreate)
+                cmd="nkudo__subcmd__recreate"
                 ;;
             nkudo,render)
                 cmd="nkudo__subcmd__render"
@@ -76,6 +88,18 @@ _nkudo() {
             nkudo,unit)
                 cmd="nkudo__subcmd__unit"
                 ;;
+            nkudo__subcmd__disk,help)
+                cmd="nkudo__subcmd__disk__subcmd__help"
+                ;;
+            nkudo__subcmd__disk,list)
+                cmd="nkudo__subcmd__disk__subcmd__list"
+                ;;
+            nkudo__subcmd__disk__subcmd__help,help)
+                cmd="nkudo__subcmd__disk__subcmd__help__subcmd__help"
+                ;;
+            nkudo__subcmd__disk__subcmd__help,list)
+                cmd="nkudo__subcmd__disk__subcmd__help__subcmd__list"
+                ;;
             nkudo__subcmd__help,api)
                 cmd="nkudo__subcmd__help__subcmd__api"
                 ;;
@@ -84,6 +108,9 @@ _nkudo() {
                 ;;
             nkudo__subcmd__help,diff)
                 cmd="nkudo__subcmd__help__subcmd__diff"
+                ;;
+            nkudo__subcmd__help,disk)
+                cmd="nkudo__subcmd__help__subcmd__disk"
                 ;;
             nkudo__subcmd__help,doctor)
                 cmd="nkudo__subcmd__help__subcmd__doctor"
@@ -97,11 +124,20 @@ _nkudo() {
             nkudo__subcmd__help,help)
                 cmd="nkudo__subcmd__help__subcmd__help"
                 ;;
+            nkudo__subcmd__help,image)
+                cmd="nkudo__subcmd__help__subcmd__image"
+                ;;
             nkudo__subcmd__help,logs)
                 cmd="nkudo__subcmd__help__subcmd__logs"
                 ;;
             nkudo__subcmd__help,pause)
                 cmd="nkudo__subcmd__help__subcmd__pause"
+                ;;
+            nkudo__subcmd__help,purge)
+                cmd="nkudo__subcmd__help__subcmd__purge"
+                ;;
+            nkudo__subcmd__help,recreate)
+                cmd="nkudo__subcmd__help__subcmd__recreate"
                 ;;
             nkudo__subcmd__help,render)
                 cmd="nkudo__subcmd__help__subcmd__render"
@@ -136,6 +172,18 @@ _nkudo() {
             nkudo__subcmd__help,unit)
                 cmd="nkudo__subcmd__help__subcmd__unit"
                 ;;
+            nkudo__subcmd__help__subcmd__disk,list)
+                cmd="nkudo__subcmd__help__subcmd__disk__subcmd__list"
+                ;;
+            nkudo__subcmd__help__subcmd__image,gc)
+                cmd="nkudo__subcmd__help__subcmd__image__subcmd__gc"
+                ;;
+            nkudo__subcmd__help__subcmd__image,list)
+                cmd="nkudo__subcmd__help__subcmd__image__subcmd__list"
+                ;;
+            nkudo__subcmd__help__subcmd__image,pull)
+                cmd="nkudo__subcmd__help__subcmd__image__subcmd__pull"
+                ;;
             nkudo__subcmd__help__subcmd__unit,grant)
                 cmd="nkudo__subcmd__help__subcmd__unit__subcmd__grant"
                 ;;
@@ -150,6 +198,30 @@ _nkudo() {
                 ;;
             nkudo__subcmd__help__subcmd__unit,stop)
                 cmd="nkudo__subcmd__help__subcmd__unit__subcmd__stop"
+                ;;
+            nkudo__subcmd__image,gc)
+                cmd="nkudo__subcmd__image__subcmd__gc"
+                ;;
+            nkudo__subcmd__image,help)
+                cmd="nkudo__subcmd__image__subcmd__help"
+                ;;
+            nkudo__subcmd__image,list)
+                cmd="nkudo__subcmd__image__subcmd__list"
+                ;;
+            nkudo__subcmd__image,pull)
+                cmd="nkudo__subcmd__image__subcmd__pull"
+                ;;
+            nkudo__subcmd__image__subcmd__help,gc)
+                cmd="nkudo__subcmd__image__subcmd__help__subcmd__gc"
+                ;;
+            nkudo__subcmd__image__subcmd__help,help)
+                cmd="nkudo__subcmd__image__subcmd__help__subcmd__help"
+                ;;
+            nkudo__subcmd__image__subcmd__help,list)
+                cmd="nkudo__subcmd__image__subcmd__help__subcmd__list"
+                ;;
+            nkudo__subcmd__image__subcmd__help,pull)
+                cmd="nkudo__subcmd__image__subcmd__help__subcmd__pull"
                 ;;
             nkudo__subcmd__unit,grant)
                 cmd="nkudo__subcmd__unit__subcmd__grant"
@@ -194,7 +266,7 @@ _nkudo() {
 
     case "${cmd}" in
         nkudo)
-            opts="-h -V --state-dir --help --version check render diff switch rollback generations gc status doctor start stop pause resume logs api restart schema shutdown unit help"
+            opts="-h -V --state-dir --help --version check render diff switch rollback generations gc status doctor start stop pause resume logs api restart image disk purge recreate schema shutdown unit help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -250,6 +322,84 @@ _nkudo() {
         nkudo__subcmd__diff)
             opts="-h -V --json --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__disk)
+            opts="-h -V --state-dir --help --version list help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__disk__subcmd__help)
+            opts="list help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__disk__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__disk__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__disk__subcmd__list)
+            opts="-h -V --json --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -328,7 +478,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help)
-            opts="check render diff switch rollback generations gc status doctor start stop pause resume logs api restart schema shutdown unit help"
+            opts="check render diff switch rollback generations gc status doctor start stop pause resume logs api restart image disk purge recreate schema shutdown unit help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -372,6 +522,34 @@ _nkudo() {
         nkudo__subcmd__help__subcmd__diff)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__disk)
+            opts="list"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__disk__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -439,6 +617,62 @@ _nkudo() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        nkudo__subcmd__help__subcmd__image)
+            opts="list pull gc"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__image__subcmd__gc)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__image__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__image__subcmd__pull)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         nkudo__subcmd__help__subcmd__logs)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -454,6 +688,34 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help__subcmd__pause)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__purge)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__recreate)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -691,6 +953,148 @@ _nkudo() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        nkudo__subcmd__image)
+            opts="-h -V --state-dir --help --version list pull gc help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__image__subcmd__gc)
+            opts="-h -V --dry-run --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__image__subcmd__help)
+            opts="list pull gc help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__image__subcmd__help__subcmd__gc)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__image__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__image__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__image__subcmd__help__subcmd__pull)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__image__subcmd__list)
+            opts="-h -V --json --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__image__subcmd__pull)
+            opts="-h -V --all --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         nkudo__subcmd__logs)
             opts="-f -n -h -V --follow --console --no-console --since --lines --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -728,6 +1132,50 @@ _nkudo() {
                 return 0
             fi
             case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__purge)
+            opts="-h -V --disk --yes --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --disk)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__recreate)
+            opts="-h -V --disk --yes --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --disk)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --state-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

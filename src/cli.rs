@@ -6,7 +6,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Subject;
-use crate::host::{TimeSpan, VmId};
+use crate::host::{DiskName, TimeSpan, VmId};
 
 /// Virtual machines on a systemd host, declared in one TOML file
 #[derive(Debug, Parser)]
@@ -136,6 +136,32 @@ pub enum Command {
     ///
     /// Exit codes: 0, it runs; 1, failed; 2, wrong usage; 4, the VM failed.
     Restart(OneVm),
+
+    /// List, fetch and remove images
+    #[command(subcommand)]
+    Image(ImageVerb),
+
+    /// List the disks that nkudo made
+    #[command(subcommand)]
+    Disk(DiskVerb),
+
+    /// Remove disks that are in no file any more, for good
+    ///
+    /// Without `--disk`, all disks of a VM that is not declared any more. It says what it is about to
+    /// remove, and asks.
+    ///
+    /// Exit codes: 0, removed; 1, failed, or not wanted; 2, wrong usage.
+    Purge(Purge),
+
+    /// Make disks of a VM anew, from what the file declares now
+    ///
+    /// Those that differ from what is declared, or the one that `--disk` names. The VM is restarted
+    /// with the new disks; the old ones are kept beside them, and put back if it does not start. It asks
+    /// first. `nkudo purge ID --disk NAME.old-1` removes an old one.
+    ///
+    /// Exit codes: 0, done; 1, failed, or not wanted; 2, wrong usage; 4, the VM did not start with the new
+    /// disks, and has the old ones again.
+    Recreate(Recreate),
 
     /// Print the JSON Schema of nkudo.toml, for editors
     ///
@@ -409,4 +435,80 @@ fn parse_endpoint(text: &str) -> Result<String, String> {
 pub struct OneVm {
     /// The VM's id
     pub id: VmId,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImageVerb {
+    /// List images: how large they are, where they are kept, and who uses them
+    List(Listing),
+
+    /// Fetch the images that VMs of the configuration need, before a switch does
+    ///
+    /// Exit codes: 0, they are there; 1, failed; 2, wrong usage; 3, mistakes in the configuration.
+    Pull(Pull),
+
+    /// Remove images that no kept generation, no disk and no running VM uses
+    ///
+    /// And what interrupted fetches have left. Nothing is removed if it cannot be told what is used.
+    ///
+    /// Exit codes: 0, done; 1, failed; 2, wrong usage.
+    Gc(ImageGc),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DiskVerb {
+    /// List the disks that nkudo made: what from, how large they are, and whether a file declares them
+    List(Listing),
+}
+
+#[derive(Debug, Args)]
+pub struct Listing {
+    /// Print JSON, in the shape that docs/disks.md describes
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Pull {
+    #[command(flatten)]
+    pub configuration: Configuration,
+
+    /// All images that are declared, whether a VM needs them or not
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ImageGc {
+    /// Print what would be removed; remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Purge {
+    /// The VM's id
+    pub id: VmId,
+
+    /// Only this disk, as `nkudo disk list` names it; can be given several times
+    #[arg(long, value_name = "NAME")]
+    pub disk: Vec<String>,
+
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Recreate {
+    /// The VM's id
+    pub id: VmId,
+
+    /// Only this disk, whether it differs or not; can be given several times
+    #[arg(long, value_name = "NAME")]
+    pub disk: Vec<DiskName>,
+
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
 }

@@ -387,9 +387,9 @@ fn two_at_once_fetch_once() {
 #[test]
 fn a_compressed_image_is_kept_decompressed() {
     let (content, place) = (content(), Place::new());
-    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    packer.write_all(&content).unwrap();
-    let packed = packer.finish().unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&content).unwrap();
+    let packed = encoder.finish().unwrap();
     let server = Server::start(&packed, &[Does::Serve]);
     let mut file = file(&server.url, &packed);
     file.compression = Compression::Gz;
@@ -413,9 +413,9 @@ fn a_compressed_image_is_kept_decompressed() {
 fn an_image_of_this_host_is_copied_and_verified() {
     let (content, place) = (content(), Place::new());
     let path = place.state_dir.as_path().join("image.raw.gz");
-    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    packer.write_all(&content).unwrap();
-    let packed = packer.finish().unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&content).unwrap();
+    let packed = encoder.finish().unwrap();
     fs::write(&path, &packed).unwrap();
     let mut file = StoredFile {
         from: Location::Path(path.as_str().parse().unwrap()),

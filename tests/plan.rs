@@ -31,7 +31,7 @@ use nkudo::host::{
 use nkudo::hypervisor::Version;
 use nkudo::network::{self, Backend};
 use nkudo::observe::{
-    Admin, DhcpUnit, DroppingChain, HeldBy, Holder, Hypervisor, Link, LinkKind, MadeDisk,
+    Admin, Below, DhcpUnit, DroppingChain, HeldBy, Holder, Hypervisor, Link, LinkKind, MadeDisk,
     NetworkFacts, Networkd, Observed, Remains, Route, Rules, Specification, Storage,
     SystemdVersion, Traffic, Unit, UnitFacts, UnitOrigin, UnitState,
 };
@@ -394,6 +394,7 @@ fn storage(before: &Manifest, differs: &Differs) -> Storage {
                     origin: disk.origin.clone(),
                     image: seen,
                 }),
+                below: Below::Whole,
             };
             let disks = storage.disks.entry(id.clone()).or_default();
             disks.insert(disk.name.clone(), made);
@@ -417,6 +418,7 @@ fn storage(before: &Manifest, differs: &Differs) -> Storage {
                 size: None,
                 allocated: Size::from_mib(1),
                 record: None,
+                below: Below::Whole,
             });
             made.size = change.size.or(made.size);
             made.format = change.format.unwrap_or(made.format);
@@ -433,7 +435,7 @@ fn storage(before: &Manifest, differs: &Differs) -> Storage {
             vm,
             access: DiskAccess::ReadWrite,
         };
-        storage.held.insert(path.clone(), holder);
+        storage.held.insert(path.as_path().to_owned(), holder);
     }
     storage.missing = nkudo::disk::PROGRAMS
         .into_iter()

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::{Apply, Failure, Outcome};
 use crate::booted::runtime_directory;
-use crate::disk::{self, Making};
+use crate::disk::{self, Making, Place};
 use crate::host::{Disk, DiskName, Host, Size, VmId};
 use crate::image::Store;
 use crate::plan::{DiskStep, GrowWhen, Plan};
@@ -57,6 +57,7 @@ impl Apply<'_> {
                 host: &host,
                 id: &id,
                 disk: &disk,
+                place: Place::Final,
             })
         })
         .await

@@ -4,13 +4,17 @@
 pub mod api;
 pub mod check;
 pub mod diff;
+pub mod disk;
 pub mod doctor;
 pub mod force_stop;
 pub mod gc;
 pub mod generations;
+pub mod image;
 pub mod logs;
 pub mod one_vm;
 pub mod pause;
+pub mod purge;
+pub mod recreate;
 pub mod render;
 pub mod schema;
 pub mod shutdown;
@@ -19,6 +23,7 @@ pub mod switch;
 
 mod carry_out;
 mod configured;
+mod confirm;
 mod programs;
 mod sources;
 mod state_dir;
@@ -28,7 +33,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, DiskVerb, ImageVerb};
 use crate::plan::Request;
 use crate::steps::{self, StepExit};
 
@@ -78,6 +83,12 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Api(api) => api::run(&api),
         Command::Restart(vm) => one_vm::run(&Request::Restart(vm.id), state_dir),
         Command::Shutdown => shutdown::run(),
+        Command::Image(ImageVerb::List(listing)) => image::list(&listing, state_dir),
+        Command::Image(ImageVerb::Pull(pull)) => image::pull(&pull),
+        Command::Image(ImageVerb::Gc(gc)) => image::gc(&gc, state_dir),
+        Command::Disk(DiskVerb::List(listing)) => disk::list(&listing, state_dir),
+        Command::Purge(purge) => purge::run(&purge, state_dir),
+        Command::Recreate(recreate) => recreate::run(&recreate, state_dir),
         Command::Schema => schema::run(),
         Command::Unit(step) => Ok(match block_on(steps::run(&step))? {
             StepExit::Done => Exit::Done,

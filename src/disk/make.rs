@@ -23,7 +23,30 @@ pub struct Making<'a> {
     pub host: &'a Host,
     pub id: &'a VmId,
     pub disk: &'a Disk,
+    pub place: Place,
 }
+
+/// Where a new disk is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Where the VM has it. There must be none.
+    Final,
+    /// Beside that, until `place` puts it there.
+    Staged,
+}
+
+impl Place {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Final => "",
+            Self::Staged => STAGED,
+        }
+    }
+}
+
+/// Begins the names of a disk and its record that are not put in their place yet. It is an unfinished file:
+/// the next that is made removes it.
+const STAGED: &str = ".nkudo-new-";
 
 /// Makes a disk and its record. The images that it needs are there already. Blocks for as long as that takes.
 pub fn make(making: Making<'_>) -> anyhow::Result<()> {
@@ -31,6 +54,9 @@ pub fn make(making: Making<'_>) -> anyhow::Result<()> {
     let Making { id, disk, .. } = making;
     let directory = super::directory(&making.host.state_dir, id);
     prepare(&making.host.state_dir.as_path().join("vms"), &directory)?;
+    if making.place == Place::Final {
+        remove_unfinished(&directory)?;
+    }
     let new = tempfile::Builder::new()
         .prefix(UNFINISHED)
         .suffix(&format!(".{}", disk.format))
@@ -69,12 +95,14 @@ pub fn make(making: Making<'_>) -> anyhow::Result<()> {
     };
     // First: a record without its disk is one of a disk that is not made yet, and the next run writes
     // it anew.
-    let path = directory.join(super::record_name(&disk.name));
+    let prefix = making.place.prefix();
+    let path = directory.join(format!("{prefix}{}", super::record_name(&disk.name)));
     files::replace(&path, &record.to_json()?, 0o600)
         .with_context(|| format!("cannot write {path}"))?;
-    let path = disk.path.as_path();
+    let file = super::file_name(&disk.name, disk.format);
+    let path = directory.join(format!("{prefix}{file}"));
     // Never over a file that is there.
-    new.persist_noclobber(path)
+    new.persist_noclobber(&path)
         .map_err(|err| err.error)
         .and_then(|_| files::sync_directory(&directory))
         .with_context(|| format!("cannot write {path}"))?;
@@ -83,14 +111,30 @@ pub fn make(making: Making<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the VM's directory, and removes what a run that was killed has left in it.
+/// Puts a staged disk where the VM has it.
+pub fn place(making: Making<'_>) -> anyhow::Result<()> {
+    let disk = making.disk;
+    let directory = super::directory(&making.host.state_dir, making.id);
+    for name in [
+        super::record_name(&disk.name),
+        super::file_name(&disk.name, disk.format),
+    ] {
+        let (from, to) = (
+            directory.join(format!("{STAGED}{name}")),
+            directory.join(&name),
+        );
+        fs::rename(&from, &to).with_context(|| format!("cannot rename {from} to {to}"))?;
+    }
+    files::sync_directory(&directory).with_context(|| format!("cannot sync {directory}"))
+}
+
+/// Makes the VM's directory.
 fn prepare(parent: &Utf8Path, directory: &Utf8Path) -> anyhow::Result<()> {
     let ensure = |path: &Utf8Path, mode| {
         files::ensure_directory(path, mode).with_context(|| format!("cannot make {path}"))
     };
     ensure(parent, 0o711)?;
-    ensure(directory, 0o700)?;
-    remove_unfinished(directory)
+    ensure(directory, 0o700)
 }
 
 /// Removes what runs that were killed have left in a VM's directory.

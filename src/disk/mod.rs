@@ -8,6 +8,7 @@ mod as_made;
 mod copy;
 mod grow;
 mod header;
+mod kept;
 mod make;
 mod record;
 
@@ -19,7 +20,8 @@ pub use as_made::as_made;
 pub use copy::{Copied, copy};
 pub use grow::grow;
 pub use header::{BadImage, Header};
-pub use make::{Making, check_image, make, mkfs, modified, remove_unfinished};
+pub use kept::{DiskFile, disk_files, disk_files_of, put_back, remove, set_aside};
+pub use make::{Making, Place, check_image, make, mkfs, modified, place, remove_unfinished};
 pub use record::{DiskRecord, ImageSeen};
 
 /// Begins the name of what is being made; what a run that was killed has left goes with the next.

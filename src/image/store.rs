@@ -201,6 +201,21 @@ impl Store {
         Ok(())
     }
 
+    /// Whether somebody is making something of the source that a hidden file is of.
+    pub fn is_locked(&self, name: &str) -> bool {
+        let rest = name
+            .strip_prefix(UNFINISHED)
+            .or_else(|| name.strip_prefix('.'));
+        let sha256 = rest.and_then(|rest| rest.get(..64)?.parse::<Sha256>().ok());
+        let Some(sha256) = sha256 else {
+            return false;
+        };
+        let path = self.directory.join(format!(".{sha256}{LOCK}"));
+        // Opened, not created: where there is none, nobody has it.
+        File::open(path)
+            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
     /// Locks what is made of one source.
     fn lock(&self, sha256: &Sha256, image: &str) -> anyhow::Result<StoreLock> {
         let path = self.directory.join(format!(".{sha256}{LOCK}"));

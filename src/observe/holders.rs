@@ -7,21 +7,21 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
+use camino::{Utf8Path, Utf8PathBuf};
+
 use super::Holder;
-use crate::host::{AbsolutePath, DiskAccess};
+use crate::host::DiskAccess;
 
 /// The files among these that a process has locked.
-pub(super) fn holders<'p>(
-    paths: impl Iterator<Item = &'p AbsolutePath>,
-) -> BTreeMap<AbsolutePath, Holder> {
+pub fn holders<'p>(paths: impl Iterator<Item = &'p Utf8Path>) -> BTreeMap<Utf8PathBuf, Holder> {
     let mut holders = BTreeMap::new();
     // What cannot be read names nobody: the VMM still refuses a disk that is locked.
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
     let locked: Vec<u64> = locks.lines().filter_map(inode).collect();
-    let mut sought: BTreeMap<(u64, u64), Vec<&AbsolutePath>> = BTreeMap::new();
+    let mut sought: BTreeMap<(u64, u64), Vec<&Utf8Path>> = BTreeMap::new();
     for path in paths {
         // By number first: on btrfs the device in /proc/locks is another than stat(2) gives.
-        if let Ok(file) = fs::metadata(path.as_path())
+        if let Ok(file) = fs::metadata(path)
             && locked.contains(&file.ino())
         {
             sought
@@ -55,7 +55,7 @@ pub(super) fn holders<'p>(
             let writes = locks.any(|line| line.split_whitespace().any(|word| word == "WRITE"));
             let holder = holder_of(pid, writes);
             for path in paths {
-                holders.entry((*path).clone()).or_insert(holder.clone());
+                holders.entry((*path).to_owned()).or_insert(holder.clone());
             }
         }
     }

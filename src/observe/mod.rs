@@ -13,6 +13,7 @@ mod units;
 
 pub use capacity::capacity;
 pub use closer::{Closer, DiskUse, VmmHealth, closer, paused_directory};
+pub use holders::holders;
 pub use look::{
     ObserveError, held_directory, hypervisor, observe, stopping_directory, systemd_version,
 };
@@ -23,4 +24,4 @@ pub use observed::{
     SystemdVersion, Traffic, Unit, UnitFacts, UnitOrigin, UnitState,
 };
 pub use running::{Running, Usage};
-pub use storage::{Holder, MadeDisk, Storage, disks, storage};
+pub use storage::{Below, Holder, MadeDisk, Storage, disks, storage};

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::look::failed;
 use super::{ObserveError, holders};
 use crate::disk::{self, DiskRecord, Header};
 use crate::files;
-use crate::host::{AbsolutePath, DiskAccess, DiskFormat, DiskName, Host, Size, VmId};
+use crate::host::{AbsolutePath, DiskAccess, DiskFormat, DiskName, DiskOrigin, Host, Size, VmId};
 
 /// What is kept in the state directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Storage {
     pub images: BTreeSet<String>,
     /// Disks that a process holds, by the path that the configuration has; only those of VMs that do not
     /// run, since only for those it matters.
-    pub held: BTreeMap<AbsolutePath, Holder>,
+    pub held: BTreeMap<Utf8PathBuf, Holder>,
     /// Programs that are missing of those that disks are made with.
     pub missing: BTreeSet<&'static str>,
 }
@@ -36,6 +36,18 @@ pub struct MadeDisk {
     pub allocated: Size,
     /// What it was made from; `None` where that is not known: somebody else may have put it there.
     pub record: Option<DiskRecord>,
+    /// Whether the image that it lies over is as it was then.
+    pub below: Below,
+}
+
+/// What there is of the image below an overlay.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Below {
+    /// As it was, or nothing is below.
+    #[default]
+    Whole,
+    Changed,
+    Gone,
 }
 
 /// A process that has locked a disk.
@@ -71,7 +83,7 @@ pub fn storage(host: &Host, running: &BTreeSet<&VmId>) -> Result<Storage, Observ
             .into_iter()
             .filter(|name| !name.starts_with('.'))
             .collect(),
-        held: holders::holders(idle.map(|disk| &disk.path)),
+        held: holders::holders(idle.map(|disk| disk.path.as_path())),
         missing: missing.collect(),
     })
 }
@@ -86,7 +98,8 @@ pub fn disks(
         let Ok(id) = name.parse::<VmId>() else {
             continue;
         };
-        let disks = disks_of(&disk::directory(state_dir, &id))?;
+        let images = state_dir.as_path().join("images");
+        let disks = disks_of(&disk::directory(state_dir, &id), &images)?;
         if !disks.is_empty() {
             all.insert(id, disks);
         }
@@ -94,7 +107,10 @@ pub fn disks(
     Ok(all)
 }
 
-fn disks_of(directory: &Utf8Path) -> Result<BTreeMap<DiskName, MadeDisk>, ObserveError> {
+fn disks_of(
+    directory: &Utf8Path,
+    images: &Utf8Path,
+) -> Result<BTreeMap<DiskName, MadeDisk>, ObserveError> {
     let mut disks = BTreeMap::new();
     for file in files::names(directory).map_err(failed(directory))? {
         let Some((name, format)) = file.rsplit_once('.') else {
@@ -112,10 +128,16 @@ fn disks_of(directory: &Utf8Path) -> Result<BTreeMap<DiskName, MadeDisk>, Observ
         let record = directory.join(disk::record_name(&name));
         let record = files::read(&record).map_err(failed(&record))?;
         let made = made(&path, format).map_err(failed(&path))?;
+        let record = record.and_then(|json| DiskRecord::from_json(&json).ok());
+        let below = record
+            .as_ref()
+            .map(|one| below(one, images))
+            .unwrap_or_default();
         disks.insert(
             name,
             MadeDisk {
-                record: record.and_then(|json| DiskRecord::from_json(&json).ok()),
+                record,
+                below,
                 ..made
             },
         );
@@ -137,5 +159,24 @@ fn made(path: &Utf8Path, format: DiskFormat) -> std::io::Result<MadeDisk> {
         size: header.ok().map(|header| Size::from_bytes(header.size)),
         allocated: Size::from_bytes(metadata.blocks() * 512),
         record: None,
+        below: Below::Whole,
     })
+}
+
+fn below(record: &DiskRecord, images: &Utf8Path) -> Below {
+    let (DiskOrigin::Overlay { .. }, Some(image)) = (&record.origin, &record.image) else {
+        return Below::Whole;
+    };
+    match std::fs::metadata(image.path.as_path()) {
+        Err(_) => Below::Gone,
+        // What is in the image store is known by its name, and may have been fetched again.
+        Ok(now)
+            if now.len() == image.length
+                && (image.path.as_path().starts_with(images)
+                    || disk::modified(&now) == image.modified) =>
+        {
+            Below::Whole
+        }
+        Ok(_) => Below::Changed,
+    }
 }

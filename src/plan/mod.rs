@@ -37,7 +37,7 @@ pub use network_plan::{
 };
 pub use obstacle::Obstacle;
 pub use request::{OnFailure, Pending, Request, Switch};
-pub use storage::{DiskStep, GrowWhen, ImageStep};
+pub use storage::{DiskStep, GrowWhen, ImageStep, differs_from_made};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {

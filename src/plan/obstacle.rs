@@ -134,6 +134,16 @@ pub enum Obstacle {
         disk: DiskName,
         version: Version,
     },
+    #[error(
+        "disk {disk} of VM {vm} lies over the image {image}, which {what}: with another image below it, it holds \
+         nothing that makes sense; put the image back as it was, or make the disk anew with `nkudo recreate {vm}`"
+    )]
+    OtherImageBelow {
+        vm: VmId,
+        disk: DiskName,
+        image: AbsolutePath,
+        what: &'static str,
+    },
     #[error("there is no {program} on this host, and {needs}; install the package that has it")]
     NoProgram {
         program: &'static str,

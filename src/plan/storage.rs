@@ -6,11 +6,12 @@ use super::{Action, Live, Obstacle, Plan, Reason, Request, VmStep};
 use crate::disk;
 use crate::generation::Manifest;
 use crate::host::{
-    Disk, DiskAccess, DiskName, DiskOrigin, Filesystem, Host, ImageFile, Size, StoredFile, Vm, VmId,
+    AbsolutePath, Disk, DiskAccess, DiskName, DiskOrigin, Filesystem, Host, ImageFile, Size,
+    StoredFile, Vm, VmId,
 };
 use crate::hypervisor::Version;
 use crate::image::qemu;
-use crate::observe::{Holder, Hypervisor, MadeDisk, Observed};
+use crate::observe::{Below, Holder, Hypervisor, MadeDisk, Observed};
 
 /// A file that the image store gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,11 +164,22 @@ fn disk_step(
         };
         return Some(DiskStep::Grow { from, to, when });
     }
+    let (made, declared) = difference(host, disk, made)?;
+    Some(DiskStep::KeepAsMade { made, declared })
+}
+
+/// What a disk was made as, and what it is declared as now, where that is not the same.
+fn difference(host: &Host, disk: &Disk, made: &MadeDisk) -> Option<(String, String)> {
     let declared = described(host, &disk.origin, None);
     let record = made.record.as_ref()?;
     let identity = record.image.as_ref().map(|image| image.identity.as_str());
     let made = described(host, &record.origin, identity);
-    (made != declared).then_some(DiskStep::KeepAsMade { made, declared })
+    (made != declared).then_some((made, declared))
+}
+
+/// Whether a disk that is there is another than what is declared; sizes aside.
+pub fn differs_from_made(host: &Host, disk: &Disk, made: &MadeDisk) -> bool {
+    made.format != disk.format || difference(host, disk, made).is_some()
 }
 
 /// What a disk is made from, without its size. The same text, the same disk.
@@ -266,13 +278,29 @@ pub(super) fn obstacles(plan: &Plan, wanted: &Manifest, observed: &Observed) -> 
                 });
             }
             if starts
-                && let Some(holder) = observed.storage.held.get(&disk.path)
+                && let Some(holder) = observed.storage.held.get(disk.path.as_path())
                 && is_in_the_way(plan, wanted, id, disk, holder)
             {
                 obstacles.push(Obstacle::HeldDisk {
                     vm: id.clone(),
                     path: disk.path.clone(),
                     holder: holder.clone(),
+                });
+            }
+            let below = made.map_or(Below::Whole, |made| made.below);
+            if starts
+                && below != Below::Whole
+                && let Some(image) = &disk.backing
+                && !is_fetched(plan, image)
+            {
+                obstacles.push(Obstacle::OtherImageBelow {
+                    vm: id.clone(),
+                    disk: disk.name.clone(),
+                    image: image.clone(),
+                    what: match below {
+                        Below::Gone => "is not there any more",
+                        Below::Whole | Below::Changed => "was written to since",
+                    },
                 });
             }
             if starts
@@ -295,6 +323,14 @@ pub(super) fn obstacles(plan: &Plan, wanted: &Manifest, observed: &Observed) -> 
         }
     }
     obstacles
+}
+
+/// Whether the plan gets this file into the image store.
+fn is_fetched(plan: &Plan, path: &AbsolutePath) -> bool {
+    let name = path.as_path().file_name();
+    plan.images
+        .iter()
+        .any(|step| Some(step.file.name().as_str()) == name)
 }
 
 /// Whether who holds a disk still does when the VM starts.

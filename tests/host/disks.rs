@@ -15,6 +15,9 @@ cases![
     a_full_filesystem_leaves_no_partial_disk_and_the_vm_running,
     a_copy_killed_at_any_moment_is_finished_by_the_next_switch,
     an_image_that_refers_to_another_file_is_refused,
+    purge_removes_what_nobody_declares_and_nothing_else,
+    recreate_makes_disks_anew_and_keeps_the_old_ones,
+    recreate_puts_the_old_disk_back_when_the_vm_does_not_start,
 ];
 
 /// An image of 64 MiB with 5 MiB of data in it, which nothing compresses, and a hole around them.
@@ -450,4 +453,165 @@ fn an_image_that_refers_to_another_file_is_refused() {
     );
     host.switch_to(&config).ended(4).says("it is a qcow2 file");
     assert_eq!(host.listed("/var/lib/nkudo/vms/web"), "");
+}
+
+fn purge_removes_what_nobody_declares_and_nothing_else() {
+    let host = host();
+    let data = "[[vm.web.disk]]\nname = \"data\"\nsize = \"64M\"\n";
+    let both = with_disks("/var/lib/nkudo", &format!("{ROOT}{data}"));
+    host.switch_to(&both).done();
+    let refused = |argv: &[&str], told: &str| {
+        host.nkudo(argv).ended(1).says(told);
+        assert!(host.exists("/var/lib/nkudo/vms/web/data.raw"));
+        assert!(host.exists("/var/lib/nkudo/vms/web/root.raw"));
+    };
+    refused(
+        &["purge", "web", "--yes"],
+        "VM web is declared in the current generation",
+    );
+    refused(
+        &["purge", "web", "--disk", "data", "--yes"],
+        "disk data of web is declared",
+    );
+    refused(
+        &["purge", "web", "--disk", "nothing", "--yes"],
+        "VM web has no disk nothing; there are data, root",
+    );
+    refused(&["purge", "other", "--yes"], "VM other has no disks");
+
+    let without = with_disks("/var/lib/nkudo", ROOT).replace("64M", "96M");
+    host.switch_to(&without).done();
+    let listed = host.nkudo(&["disk", "list"]).done().stdout;
+    let line = |disk: &str| {
+        let words = |line: &str| {
+            line.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let line = listed.lines().map(words).find(|line| line[1] == disk);
+        line.unwrap_or_else(|| panic!("no {disk} in {listed}"))
+    };
+    assert_eq!(line("data").last().unwrap(), "unused");
+    assert_eq!(line("root").last().unwrap(), "declared");
+    // Nobody can be asked here.
+    refused(
+        &["purge", "web", "--disk", "data"],
+        "there is no terminal to ask on",
+    );
+    host.nkudo(&["purge", "web", "--disk", "data", "--yes"])
+        .done()
+        .says("removed disk data of web");
+    assert_eq!(
+        host.listed("/var/lib/nkudo/vms/web"),
+        "root.json\nroot.raw\n"
+    );
+    host.switch_to("").done();
+    host.nkudo(&["purge", "web", "--yes"]).done();
+    assert_eq!(host.listed("/var/lib/nkudo/vms"), "");
+}
+
+fn recreate_makes_disks_anew_and_keeps_the_old_ones() {
+    let host = host();
+    let data = "[[vm.web.disk]]\nname = \"data\"\nsize = \"64M\"\n";
+    let config = with_disks("/var/lib/nkudo", &format!("{ROOT}{data}"));
+    host.switch_to(&config).done();
+    host.nkudo(&["recreate", "web", "--yes"])
+        .ended(1)
+        .says("every disk of web is as it is declared");
+    let root = "/var/lib/nkudo/vms/web/root.raw";
+    let data_sum = host.sum("/var/lib/nkudo/vms/web/data.raw");
+    host.machine.ok(&[
+        "sh",
+        "-c",
+        &format!("printf old | dd of={root} conv=notrunc status=none"),
+    ]);
+    let old = host.sum(root);
+    host.machine.ok(&[
+        "sh",
+        "-c",
+        &format!("printf new | cat - {IMAGE} > /srv/new.raw"),
+    ]);
+    let pid = host.main_pid("web");
+    host.switch_to(&config.replace(IMAGE, "/srv/new.raw"))
+        .done()
+        .says("disk root of web: keep it: it was made as a copy of image base (/srv/image.raw)");
+    assert_eq!(host.main_pid("web"), pid);
+    assert_eq!(host.sum(root), old);
+    host.nkudo(&["recreate", "web"])
+        .ended(1)
+        .says("there is no terminal to ask on");
+    assert_eq!(host.main_pid("web"), pid);
+    host.nkudo(&["recreate", "web", "--yes"])
+        .done()
+        .says("the old disk is /var/lib/nkudo/vms/web/root.old-1.raw");
+    assert_eq!(host.property("web", "ActiveState"), "active");
+    assert_ne!(host.main_pid("web"), pid);
+    assert_ne!(host.sum(root), old);
+    assert_eq!(host.machine.ok(&["head", "-c", "3", root]), "new");
+    assert_eq!(host.sum("/var/lib/nkudo/vms/web/root.old-1.raw"), old);
+    assert_eq!(host.sum("/var/lib/nkudo/vms/web/data.raw"), data_sum);
+    host.nkudo(&["switch"])
+        .done()
+        .says("nothing to do")
+        .does_not_say("keep it");
+    // Another one by its name, though it is as declared.
+    host.nkudo(&["recreate", "web", "--disk", "data", "--yes"])
+        .done();
+    let listed = host.listed("/var/lib/nkudo/vms/web");
+    assert!(listed.contains("data.old-1.raw"), "{listed}");
+    host.nkudo(&[
+        "purge",
+        "web",
+        "--disk",
+        "root.old-1",
+        "--disk",
+        "data.old-1",
+        "--yes",
+    ])
+    .done();
+    assert_eq!(
+        host.listed("/var/lib/nkudo/vms/web"),
+        "data.json\ndata.raw\nroot.json\nroot.raw\n"
+    );
+}
+
+fn recreate_puts_the_old_disk_back_when_the_vm_does_not_start() {
+    let host = host();
+    let config = with_disks("/var/lib/nkudo", ROOT);
+    host.switch_to(&config).done();
+    let root = "/var/lib/nkudo/vms/web/root.raw";
+    host.machine.ok(&[
+        "sh",
+        "-c",
+        &format!("printf old | dd of={root} conv=notrunc status=none"),
+    ]);
+    let old = host.sum(root);
+    // An image that cannot be used is found before anything stops.
+    let pid = host.main_pid("web");
+    host.machine
+        .ok(&["sh", "-c", "qemu-img create -q -f qcow2 /srv/new.raw 8M"]);
+    host.switch_to(&config.replace(IMAGE, "/srv/new.raw"))
+        .done();
+    host.nkudo(&["recreate", "web", "--yes"])
+        .ended(1)
+        .says("it is a qcow2 file");
+    assert_eq!((host.main_pid("web"), host.sum(root)), (pid, old.clone()));
+    // One with which the VM does not start: here the kernel goes away.
+    host.machine.ok(&["truncate", "-s", "8M", "/srv/other.raw"]);
+    host.switch_to(&config.replace(IMAGE, "/srv/other.raw"))
+        .done();
+    host.machine
+        .ok(&["mv", "/srv/guests/web", "/srv/guests/gone"]);
+    host.nkudo(&["recreate", "web", "--yes"])
+        .ended(4)
+        .says("the old ones are put back");
+    assert_eq!(host.sum(root), old);
+    assert_eq!(
+        host.listed("/var/lib/nkudo/vms/web"),
+        "root.json\nroot.raw\n"
+    );
+    host.machine
+        .ok(&["mv", "/srv/guests/gone", "/srv/guests/web"]);
+    host.nkudo(&["start", "web"]).done();
+    assert_eq!(host.sum(root), old);
 }

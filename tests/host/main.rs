@@ -27,6 +27,7 @@ mod first_boot;
 mod guest;
 mod hello;
 mod host;
+mod images;
 mod interruption;
 mod life;
 mod live;
@@ -108,6 +109,7 @@ fn main() -> std::process::ExitCode {
         (Needs::Machine, disks::CASES),
         (Needs::Machine, operating::CASES),
         (Needs::Machine, symptoms::CASES),
+        (Needs::Machine, images::CASES),
         (Needs::Machine, sandbox::CASES),
         (Needs::Machine, escapes::CASES),
         (Needs::Machine, first_boot::CASES),

@@ -1,0 +1,174 @@
+//! `nkudo recreate`: makes a VM's disks anew from what is declared now, and keeps the old ones.
+
+use anyhow::{Context as _, bail};
+use camino::Utf8Path;
+
+use crate::apply;
+use crate::cli::Recreate;
+use crate::disk::{self, DiskFile, Making, Place};
+use crate::generation::{Manifest, Store};
+use crate::host::{DiskName, ImageFile, VmId};
+use crate::image;
+use crate::observe;
+use crate::plan::Request;
+
+use super::carry_out::{Mode, carry_out};
+use super::confirm::confirm;
+use super::{Exit, block_on, state_dir};
+
+pub fn run(recreate: &Recreate, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
+    let _lock = apply::lock(|holder| {
+        tracing::info!("waiting for another nkudo (PID {holder}) to finish");
+    })?;
+    let id = &recreate.id;
+    let store = Store::new(&state_dir::state_dir(given));
+    let number = store
+        .current()?
+        .context("this host was not switched to a generation yet; run `nkudo switch`")?;
+    let manifest = store.manifest(number)?;
+    let old = chosen(recreate, &manifest, number)?;
+    for file in &old {
+        tracing::info!(
+            "disk {} of {id}: {} is kept aside, and a new one made from what is declared",
+            file.label(),
+            file.path
+        );
+    }
+    let question = format!("Restart {id} with new disks?");
+    if !confirm(&question, recreate.yes)? {
+        tracing::info!("nothing was changed");
+        return Ok(Exit::Failed);
+    }
+    let change = |request: Request| {
+        block_on(carry_out(
+            manifest.clone(),
+            number,
+            &store.directory(number),
+            &request,
+            Mode::Do,
+        ))
+        .map(|ended| ended.exit())
+    };
+    // What takes long first, while it runs; a mistake in the image shows here too.
+    let making = stage(&manifest, id, &old)
+        .with_context(|| format!("cannot make the new disks of {id}; nothing was changed"))?;
+    let stopped = change(Request::Stop(id.clone()))?;
+    if stopped != Exit::Done {
+        return Ok(stopped);
+    }
+    let state_dir = &manifest.host.state_dir;
+    let mut aside = Vec::new();
+    for file in &old {
+        aside.push(disk::set_aside(state_dir, file)?);
+    }
+    for making in making {
+        disk::place(making)?;
+    }
+    apply::release(id)?;
+    let started = change(Request::Start(id.clone()));
+    if matches!(started, Ok(Exit::Done)) {
+        for file in &aside {
+            tracing::info!(
+                nkudo_vm = %id,
+                "the old disk is {}; `nkudo purge {id} --disk {}` removes it",
+                file.path,
+                file.label()
+            );
+        }
+        return started;
+    }
+    if let Err(err) = &started {
+        tracing::error!("{err:#}");
+    }
+    tracing::warn!(nkudo_vm = %id, "{id} does not start with new disks: the old ones are put back");
+    change(Request::Stop(id.clone()))?;
+    for file in &aside {
+        // What was made a moment ago, and never booted.
+        let new = disk::disk_files_of(state_dir, id)?;
+        let new = new
+            .iter()
+            .filter(|new| new.aside.is_none() && new.name == file.name);
+        for new in new {
+            disk::remove(new)?;
+        }
+        disk::put_back(file)?;
+    }
+    change(Request::Start(id.clone()))?;
+    Ok(Exit::VmsFailed)
+}
+
+/// Makes the new disks beside the old ones.
+fn stage<'m>(
+    manifest: &'m Manifest,
+    id: &'m VmId,
+    old: &[DiskFile],
+) -> anyhow::Result<Vec<Making<'m>>> {
+    let host = &manifest.host;
+    let store = image::Store::new(&host.state_dir);
+    disk::remove_unfinished(&disk::directory(&host.state_dir, id))?;
+    let mut staged = Vec::new();
+    let disks = host.vms.get(id).into_iter().flat_map(|vm| &vm.disks);
+    for disk in disks.filter(|disk| old.iter().any(|file| file.name == disk.name)) {
+        let named = disk.origin.image();
+        if let Some((name, image)) = named.and_then(|name| Some((name, host.images.get(name)?))) {
+            for file in image.files() {
+                if let ImageFile::Stored(file) = file {
+                    store.ensure(file, name.as_str())?;
+                }
+            }
+        }
+        let making = Making {
+            host,
+            id,
+            disk,
+            place: Place::Staged,
+        };
+        disk::make(making).with_context(|| format!("disk {}", disk.name))?;
+        staged.push(making);
+    }
+    Ok(staged)
+}
+
+/// The files that are to be replaced.
+fn chosen(recreate: &Recreate, manifest: &Manifest, number: u64) -> anyhow::Result<Vec<DiskFile>> {
+    let id = &recreate.id;
+    let host = &manifest.host;
+    let vm = host.vms.get(id).with_context(|| {
+        format!(
+            "the current generation, {number}, has no VM {id}\nhint: `nkudo status` lists the VMs"
+        )
+    })?;
+    let made = || vm.disks.iter().filter(|disk| disk.origin.is_made());
+    for name in &recreate.disk {
+        if !made().any(|disk| disk.name == *name) {
+            let names: Vec<&str> = made().map(|disk| disk.name.as_str()).collect();
+            bail!(
+                "VM {id} has no disk {name} that nkudo makes; there are: {}",
+                names.join(", ")
+            );
+        }
+    }
+    let seen = observe::disks(&host.state_dir)?;
+    let differs = |name: &DiskName| {
+        let disk = vm.disks.iter().find(|disk| disk.name == *name);
+        let made = seen.get(id).and_then(|disks| disks.get(name));
+        disk.zip(made)
+            .is_some_and(|(disk, made)| crate::plan::differs_from_made(host, disk, made))
+    };
+    let files = disk::disk_files_of(&host.state_dir, id)?;
+    let chosen: Vec<DiskFile> = files
+        .into_iter()
+        .filter(|file| file.aside.is_none() && made().any(|disk| disk.name == file.name))
+        .filter(|file| match recreate.disk.as_slice() {
+            [] => differs(&file.name),
+            names => names.contains(&file.name),
+        })
+        .collect();
+    if chosen.is_empty() {
+        bail!(
+            "every disk of {id} is as it is declared, or not made yet\n\
+             hint: `--disk NAME` makes one anew in any case"
+        );
+    }
+    Ok(chosen)
+}

@@ -1,5 +1,7 @@
 //! `[[vm.<id>.nic]]`.
 
+use std::num::NonZeroU8;
+
 use super::address;
 use super::cursor::Value;
 use super::diagnostic::Diagnostic;
@@ -27,7 +29,12 @@ pub(super) fn elements<'a>(value: &Value<'a>, id: &VmId) -> Option<Vec<Value<'a>
     value.array("an array of tables")
 }
 
-pub(super) fn nics(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Option<Vec<Nic>> {
+pub(super) fn nics(
+    value: &Value<'_>,
+    id: &VmId,
+    vcpus: Option<NonZeroU8>,
+    shared: &mut Shared<'_>,
+) -> Option<Vec<Nic>> {
     let elements = elements(value, id)?;
     if let Some(extra) = elements.get(MOST_NICS) {
         let message = format!(
@@ -42,7 +49,7 @@ pub(super) fn nics(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Opt
         .iter()
         .take(MOST_NICS)
         .zip(0..)
-        .map(|(element, index)| nic(element, id, index, shared))
+        .map(|(element, index)| nic(element, id, index, vcpus, shared))
         .collect();
     let nics: Option<Vec<Nic>> = read.into_iter().collect();
     let queues: u32 = nics
@@ -62,13 +69,19 @@ pub(super) fn nics(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Opt
     nics
 }
 
-fn nic(value: &Value<'_>, id: &VmId, index: u8, shared: &mut Shared<'_>) -> Option<Nic> {
+fn nic(
+    value: &Value<'_>,
+    id: &VmId,
+    index: u8,
+    vcpus: Option<NonZeroU8>,
+    shared: &mut Shared<'_>,
+) -> Option<Nic> {
     let mut table = value.table()?;
     let network_value = table.take("network");
     let mac_value = table.take("mac");
     let address_value = table.take("address");
     let gateway_value = table.take("gateway");
-    let queues = table.read("queues", QueuePairs::ONE, queues);
+    let queues = table.read("queues", QueuePairs::ONE, |value| queues(value, id, vcpus));
     let trust = table.read("trusted", Trust::Checked, |value| {
         Some(if value.boolean()? {
             Trust::Trusted
@@ -162,9 +175,17 @@ fn nic(value: &Value<'_>, id: &VmId, index: u8, shared: &mut Shared<'_>) -> Opti
     })
 }
 
-fn queues(value: &Value<'_>) -> Option<QueuePairs> {
+/// cloud-hypervisor takes no more pairs than the VM has vCPUs at boot, each of which serves one.
+fn queues(value: &Value<'_>, id: &VmId, vcpus: Option<NonZeroU8>) -> Option<QueuePairs> {
     let number = value.integer(1, i64::from(QueuePairs::MOST))?;
-    let number = std::num::NonZeroU8::new(u8::try_from(number).ok()?)?;
+    let number = NonZeroU8::new(u8::try_from(number).ok()?)?;
+    if let Some(vcpus) = vcpus.filter(|vcpus| number > *vcpus) {
+        value.error_with_hint(
+            format!("{number} queues are more than the vCPUs of VM `{id}`"),
+            format!("it has {vcpus} at boot, and each serves one"),
+        );
+        return None;
+    }
     number.try_into().ok()
 }
 

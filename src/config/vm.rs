@@ -75,7 +75,10 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
     let memory = table.read("memory", default_memory(DEFAULT_MEMORY), memory);
     let disks = table.read("disk", Vec::new(), |value| disk::disks(value, id, shared));
     let boot = boot(value, id, &mut table, disks.as_deref(), shared);
-    let nics = table.read("nic", Vec::new(), |value| device::nics(value, id, shared));
+    let boot_vcpus = vcpus.map(|vcpus| vcpus.boot);
+    let nics = table.read("nic", Vec::new(), |value| {
+        device::nics(value, id, boot_vcpus, shared)
+    });
     let cloud_init = table.optional("cloud-init", |value| {
         let named = disks
             .iter()

@@ -166,6 +166,12 @@ impl Host {
         })
     }
 
+    /// The manifest of the current generation.
+    #[expect(clippy::unused_self, reason = "it is a path in this host")]
+    pub(crate) fn current_manifest(&self) -> &'static str {
+        "/var/lib/nkudo/current/manifest.json"
+    }
+
     /// Makes a request of a VM's VMM.
     #[track_caller]
     pub(crate) fn ask(&self, id: &str, request: &str) -> (u16, String) {
@@ -226,9 +232,13 @@ impl Host {
             "-mindepth",
             "1",
         ]);
-        let networkd = self
-            .machine
-            .run(&["find", "/run/systemd/network", "-name", "*nkudo*"]);
+        let networkd = self.machine.run(&[
+            "find",
+            "/run/systemd/network",
+            "/run/sysctl.d",
+            "-name",
+            "*nkudo*",
+        ]);
         let transient = self
             .machine
             .run(&["find", "/run/systemd/transient", "-name", "nkudo*"]);

@@ -35,6 +35,8 @@ mod machine;
 mod network;
 mod nix;
 mod operating;
+mod packets;
+mod peer;
 mod programs;
 mod refusals;
 mod sandbox;
@@ -106,6 +108,7 @@ fn main() -> std::process::ExitCode {
         (Needs::Machine, life::CASES),
         (Needs::Machine, live::CASES),
         (Needs::Machine, network::CASES),
+        (Needs::Machine, packets::CASES),
         (Needs::Machine, disks::CASES),
         (Needs::Machine, operating::CASES),
         (Needs::Machine, symptoms::CASES),

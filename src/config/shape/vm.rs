@@ -397,7 +397,8 @@ pub struct NicTable {
     /// Becomes: the default route in the guest's network configuration
     pub gateway: Option<OneOrMore<Address>>,
 
-    /// Pairs of queues: 1 to 16, and at most 16 over all NICs of a VM. More let more vCPUs send at a time.
+    /// Pairs of queues: at most as many as the VM has vCPUs at boot, and 16 over all its NICs. More let more vCPUs
+    /// send at a time.
     ///
     /// Default: `1`
     /// Example: `queues = 4`

@@ -29,8 +29,10 @@ pub(super) fn open(options: &Options) -> Result<Devices, Chain> {
             Chain::boot(["Cannot open initramfs file".to_owned(), err.to_string()])
         })?);
     }
-    for fd in &options.taps {
-        is_a_tap(*fd)?;
+    for queues in &options.taps {
+        for fd in queues {
+            is_a_tap(*fd, queues.len())?;
+        }
     }
     let vsock = options.vsock.as_ref().map(UnixListener::bind).transpose();
     let vsock = vsock.map_err(|err| {
@@ -112,13 +114,14 @@ struct InterfaceRequest {
 const TUNGETIFF: Opcode = opcode::read::<std::ffi::c_uint>(b'T', 210);
 const IFF_TAP: u16 = 0x0002;
 const IFF_VNET_HDR: u16 = 0x4000;
+const IFF_MULTI_QUEUE: u16 = 0x0100;
 
 /// Checks that a descriptor is a TAP with the header that cloud-hypervisor's offloads need.
 #[expect(
     unsafe_code,
     reason = "TUNGETIFF is an ioctl on a descriptor that came with the process"
 )]
-fn is_a_tap(fd: RawFd) -> Result<(), Chain> {
+fn is_a_tap(fd: RawFd, queues: usize) -> Result<(), Chain> {
     let not_one = |why: String| {
         device([
             "Cannot create virtio-net device".to_owned(),
@@ -134,7 +137,8 @@ fn is_a_tap(fd: RawFd) -> Result<(), Chain> {
     };
     let request = request.map_err(|err| not_one(err.to_string()))?;
     let needed = IFF_TAP | IFF_VNET_HDR;
-    if request.flags & needed != needed {
+    let several = request.flags & IFF_MULTI_QUEUE != 0;
+    if request.flags & needed != needed || several != (queues > 1) {
         return Err(not_one(format!("its flags are {:#x}", request.flags)));
     }
     Ok(())

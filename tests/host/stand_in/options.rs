@@ -19,8 +19,8 @@ pub(super) struct Options {
     pub(super) initramfs: Option<PathBuf>,
     pub(super) sizes: Sizes,
     pub(super) disks: Vec<Disk>,
-    /// The TAPs, as file descriptors.
-    pub(super) taps: Vec<i32>,
+    /// The TAPs, each by the file descriptors of its queues.
+    pub(super) taps: Vec<Vec<i32>>,
     pub(super) vsock: Option<PathBuf>,
 }
 
@@ -108,10 +108,12 @@ impl Options {
             max_vcpus: 1,
             ..Sizes::default()
         };
+        let mut vcpus = 1;
         if let Some(text) = one("cpus") {
             let cpus = Keys::parse("cpus", text, &["boot", "max"])?;
             let boot: u8 = cpus.convert("boot")?.unwrap_or(1);
             let max: u8 = cpus.convert("max")?.unwrap_or(boot);
+            vcpus = boot.into();
             if max < boot {
                 return invalid(format!("Max CPUs ({max}) lower than boot CPUs ({boot})"));
             }
@@ -178,7 +180,9 @@ impl Options {
             disks: all("disk")
                 .map(|text| disk(text))
                 .collect::<Result<_, _>>()?,
-            taps: all("net").map(|text| net(text)).collect::<Result<_, _>>()?,
+            taps: all("net")
+                .map(|text| net(text, vcpus))
+                .collect::<Result<_, _>>()?,
             vsock,
         })
     }
@@ -229,7 +233,7 @@ fn disk(text: &str) -> Result<Disk, Vec<String>> {
     })
 }
 
-fn net(text: &str) -> Result<i32, Vec<String>> {
+fn net(text: &str, vcpus: usize) -> Result<Vec<i32>, Vec<String>> {
     let keys = Keys::parse("net", text, &["fd", "mac", "num_queues"])?;
     if let Some(mac) = keys.get("mac") {
         let bytes: Vec<&str> = mac.split(':').collect();
@@ -238,19 +242,31 @@ fn net(text: &str) -> Result<i32, Vec<String>> {
             return Err(keys.inconvertible("mac", mac));
         }
     }
-    let Some(fd) = keys.convert::<i32>("fd")? else {
+    let Some(fds) = keys.get("fd") else {
         return invalid("nkudo passes TAPs as file descriptors, and there is none".to_owned());
     };
-    if fd <= 2 {
+    let fds: Vec<i32> = fds
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .split(',')
+        .map(|fd| fd.parse().map_err(|_| keys.inconvertible("fd", fd)))
+        .collect::<Result<_, _>>()?;
+    if let Some(fd) = fds.iter().find(|fd| **fd <= 2) {
         return invalid(format!("Reserved fd number (<= 2): {fd}"));
     }
     let queues: usize = keys.convert("num_queues")?.unwrap_or(2);
-    if queues != 2 {
+    if queues != 2 * fds.len() {
         return invalid(format!(
-            "Number of queues ({queues}) to virtio_net does not match the number of FDs (2)"
+            "Number of queues ({queues}) to virtio_net does not match the number of FDs ({})",
+            2 * fds.len()
         ));
     }
-    Ok(fd)
+    if queues / 2 > vcpus {
+        return invalid(format!(
+            "Queue count ({queues}) must not exceed boot vCPUs ({vcpus})"
+        ));
+    }
+    Ok(fds)
 }
 
 fn vsock(text: &str) -> Result<PathBuf, Vec<String>> {
@@ -336,12 +352,15 @@ impl Keys {
     }
 }
 
-/// At the commas outside of quotes.
+/// At the commas outside of quotes and brackets.
 fn split(text: &str) -> Vec<&str> {
-    let mut quoted = false;
+    let (mut quoted, mut listed) = (false, false);
     text.split(move |c| {
         quoted ^= c == '"';
-        c == ',' && !quoted
+        if !quoted && (c == '[' || c == ']') {
+            listed = c == '[';
+        }
+        c == ',' && !quoted && !listed
     })
     .collect()
 }

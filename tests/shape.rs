@@ -138,6 +138,31 @@ fn the_parser_reads_the_keys_of_the_schema_and_no_others() {
     );
 }
 
+/// What a key leads to is recorded: each is set in a configuration of tests/golden.
+#[test]
+fn the_golden_generations_cover_every_key() {
+    let schema = shape::schema();
+    let mut unset = Keys::new();
+    all_keys(Shape::of(&schema), &mut unset);
+    for path in good_files() {
+        if !path.ends_with("nkudo.toml") {
+            continue;
+        }
+        let (_, origins) = load_with_origins(&[source(&path)]);
+        for (path, origin) in origins.keys() {
+            if origin.place.is_some() {
+                let keys = followed(&schema, path.steps());
+                unset.retain(|key| !keys.contains(key));
+            }
+        }
+    }
+    let unset: Vec<String> = unset.into_iter().map(|(_, key)| key).collect();
+    assert!(
+        unset.is_empty(),
+        "no file of tests/golden has these keys: {unset:?}"
+    );
+}
+
 #[test]
 fn every_key_is_documented() {
     let schema = shape::schema();

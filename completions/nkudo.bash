@@ -22,6 +22,9 @@ _nkudo() {
             nkudo,check)
                 cmd="nkudo__subcmd__check"
                 ;;
+            nkudo,collect)
+                cmd="nkudo__subcmd__collect"
+                ;;
             nkudo,diff)
                 cmd="nkudo__subcmd__diff"
                 ;;
@@ -72,6 +75,8 @@ _nkudo() {
                 ;;
             nkudo,shutdown)
                 cmd="nkudo__subcmd__shutdown"
+            nkudo,ssh)
+                cmd="nkudo__subcmd__ssh"
                 ;;
             nkudo,start)
                 cmd="nkudo__subcmd__start"
@@ -105,6 +110,9 @@ _nkudo() {
                 ;;
             nkudo__subcmd__help,check)
                 cmd="nkudo__subcmd__help__subcmd__check"
+                ;;
+            nkudo__subcmd__help,collect)
+                cmd="nkudo__subcmd__help__subcmd__collect"
                 ;;
             nkudo__subcmd__help,diff)
                 cmd="nkudo__subcmd__help__subcmd__diff"
@@ -156,6 +164,8 @@ _nkudo() {
                 ;;
             nkudo__subcmd__help,shutdown)
                 cmd="nkudo__subcmd__help__subcmd__shutdown"
+            nkudo__subcmd__help,ssh)
+                cmd="nkudo__subcmd__help__subcmd__ssh"
                 ;;
             nkudo__subcmd__help,start)
                 cmd="nkudo__subcmd__help__subcmd__start"
@@ -267,6 +277,8 @@ _nkudo() {
     case "${cmd}" in
         nkudo)
             opts="-h -V --state-dir --help --version check render diff switch rollback generations gc status doctor start stop pause resume logs api restart image disk purge recreate schema shutdown unit help"
+            opts="-h -V --state-dir --help --version check render diff switch rollback generations gc status doctor start stop pause resume logs api restart schema shutdown unit help"
+            opts="-h -V --state-dir --help --version check render diff switch rollback generations gc status doctor start stop pause resume logs ssh collect api restart schema unit help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -308,6 +320,32 @@ _nkudo() {
                 return 0
             fi
             case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__collect)
+            opts="-o -h -V --output --no-console --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --state-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -479,6 +517,8 @@ _nkudo() {
             ;;
         nkudo__subcmd__help)
             opts="check render diff switch rollback generations gc status doctor start stop pause resume logs api restart image disk purge recreate schema shutdown unit help"
+            opts="check render diff switch rollback generations gc status doctor start stop pause resume logs api restart schema shutdown unit help"
+            opts="check render diff switch rollback generations gc status doctor start stop pause resume logs ssh collect api restart schema unit help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -506,6 +546,20 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__collect)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -800,6 +854,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help__subcmd__shutdown)
+        nkudo__subcmd__help__subcmd__ssh)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1303,11 +1358,21 @@ _nkudo() {
             ;;
         nkudo__subcmd__shutdown)
             opts="-h -V --state-dir --help --version"
+        nkudo__subcmd__ssh)
+            opts="-l -h -V --user --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -l)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --state-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -124,6 +124,23 @@ pub enum Command {
     /// Exit codes: 0, printed; 1, failed; 2, wrong usage.
     Logs(Logs),
 
+    /// Open a shell in a VM, or run a command in it, by ssh(1)
+    ///
+    /// To an address by which the host has reached the VM of late. Keys, users and all else are ssh's own
+    /// matter; the VM's host key is remembered as `nkudo-ID`.
+    ///
+    /// Exit codes: ssh's own; 1 where there is nobody to connect to.
+    Ssh(Ssh),
+
+    /// Put all that somebody needs to see of a host in trouble into one archive
+    ///
+    /// Logs, units, the generation, doctor's words, the network and versions, as one `.tar.zst`. Seeds
+    /// and the configuration as written are left out, and what looks like a password or a key is masked, also in
+    /// logs and command lines. Prints the ids for an incident.
+    ///
+    /// Exit codes: 0, written; 1, failed; 2, wrong usage.
+    Collect(Collect),
+
     /// Call a VM's hypervisor over its API, and print the answer
     ///
     /// The endpoints are those of cloud-hypervisor's API. What is changed this way lasts until the
@@ -359,6 +376,34 @@ pub struct Stop {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "10",
           value_parser = clap::value_parser!(u32).range(0..=3600))]
     pub force: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct Ssh {
+    /// The VM's id
+    pub id: VmId,
+
+    /// The user in the VM. [default: ssh's own]
+    #[arg(long, short = 'l')]
+    pub user: Option<String>,
+
+    /// A command to run there; what follows `--` is not looked at
+    #[arg(last = true)]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct Collect {
+    /// Only this VM, and the host
+    pub id: Option<VmId>,
+
+    /// The archive to write. [default: nkudo-HOST-TIME.tar.zst in the working directory]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<Utf8PathBuf>,
+
+    /// Leave out what guests printed on their consoles
+    #[arg(long)]
+    pub no_console: bool,
 }
 
 #[derive(Debug, Args)]

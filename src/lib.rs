@@ -15,6 +15,7 @@
 pub mod apply;
 pub mod booted;
 pub mod cli;
+pub mod collect;
 pub mod commands;
 pub mod config;
 pub mod connections;

@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod check;
+pub mod collect;
 pub mod diff;
 pub mod disk;
 pub mod doctor;
@@ -18,6 +19,7 @@ pub mod recreate;
 pub mod render;
 pub mod schema;
 pub mod shutdown;
+pub mod ssh;
 pub mod status;
 pub mod switch;
 
@@ -80,6 +82,8 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Pause(vm) => pause::pause(&vm.id),
         Command::Resume(vm) => pause::resume(&vm.id),
         Command::Logs(logs) => logs::run(&logs),
+        Command::Ssh(ssh) => ssh::run(&ssh, state_dir),
+        Command::Collect(collect) => collect::run(&collect, state_dir),
         Command::Api(api) => api::run(&api),
         Command::Restart(vm) => one_vm::run(&Request::Restart(vm.id), state_dir),
         Command::Shutdown => shutdown::run(),

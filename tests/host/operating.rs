@@ -16,6 +16,8 @@ cases![
     the_log_has_the_console_and_the_rest_apart,
     any_call_of_the_api_can_be_made,
     a_forced_stop_says_each_step_and_ends_a_vmm_that_is_stuck,
+    an_archive_for_whoever_helps_has_everything_but_secrets,
+    ssh_goes_to_the_address_that_the_host_knows,
     what_is_printed_fits_80_columns_and_has_no_colour_where_nobody_wants_it,
 ];
 
@@ -338,4 +340,93 @@ fn what_is_printed_fits_80_columns_and_has_no_colour_where_nobody_wants_it() {
         !logs.contains('\x1b') && logs.contains("hello from web"),
         "{logs:?}"
     );
+}
+
+fn an_archive_for_whoever_helps_has_everything_but_secrets() {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", Then::PowerOffWhenAsked);
+    let cmdline = "cmdline = \"console=ttyS0 db_password=Sesame1 quiet\"";
+    host.switch_to(&[LAN, &vm("web", cmdline)].concat()).done();
+    host.printed("web", 1);
+    // A seed, and what a guest and an administrator may say.
+    let seed = "/var/lib/nkudo/generations/1/seeds/web/user-data";
+    host.machine
+        .write(seed, "#cloud-config\npassword: Sesame2\n", 0o600);
+    let said = "echo 'token: Sesame3' | systemd-cat -t nkudo-test; logger --journald <<'X'\nMESSAGE=api_key=Sesame4\nNKUDO_VM=web\nX\n";
+    host.machine.ok(&["sh", "-c", said]);
+    let _ = host.machine.run(&["journalctl", "--sync"]);
+    let ran = host
+        .nkudo(&["collect", "--output", "/root/all.tar.zst"])
+        .done();
+    assert!(ran.stdout.contains("incident nkudo-"), "{ran}");
+    let mode = host.machine.ok(&["stat", "-c", "%a", "/root/all.tar.zst"]);
+    assert_eq!(mode.trim(), "600");
+    let unpack =
+        "mkdir /root/all && zstd -dc /root/all.tar.zst | tar -x -C /root/all --strip-components=1";
+    host.machine.ok(&["sh", "-c", unpack]);
+    for file in [
+        "incident.json",
+        "doctor.json",
+        "status.json",
+        "generation/manifest.json",
+        "generation/units/nkudo-vm@web.service",
+        "vm/web/journal.txt",
+        "vm/web/console.txt",
+        "vm/web/booted.json",
+        "vm/web/unit.txt",
+        "network/addresses.txt",
+        "host/hypervisor.txt",
+    ] {
+        assert!(host.exists(&format!("/root/all/{file}")), "no {file}");
+    }
+    let console = host.machine.ok(&["cat", "/root/all/vm/web/console.txt"]);
+    assert!(console.contains("hello from web"), "{console}");
+    let manifest = host
+        .machine
+        .ok(&["cat", "/root/all/generation/manifest.json"]);
+    assert!(
+        manifest.contains("db_password=[masked] quiet"),
+        "{manifest}"
+    );
+    let found = host.machine.run(&["grep", "-r", "Sesame", "/root/all"]);
+    assert!(
+        found.stdout.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&found.stdout)
+    );
+    let summary: Value =
+        serde_json::from_str(&host.machine.ok(&["cat", "/root/all/incident.json"])).unwrap();
+    assert_eq!(summary["vms"][0], "web");
+    assert_eq!(summary["generation"]["number"], 1);
+    host.nkudo(&["collect", "web", "--no-console", "-o", "/root/web.tar.zst"])
+        .done();
+    let list = host
+        .machine
+        .ok(&["sh", "-c", "zstd -dc /root/web.tar.zst | tar -t"]);
+    assert!(!list.contains("console.txt"), "{list}");
+}
+
+fn ssh_goes_to_the_address_that_the_host_knows() {
+    let host = running(Then::PowerOffWhenAsked, "");
+    host.nkudo(&["ssh", "web"])
+        .ended(1)
+        .says("the host knows no address of web");
+    let mac = status(&host, &[])["nics"][0]["mac"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for address in ["fe80::1", "192.168.100.10"] {
+        host.machine.ok(&[
+            "ip", "neigh", "add", address, "lladdr", &mac, "dev", "nk-lan",
+        ]);
+    }
+    let ssh = "#!/bin/sh\nprintf '%s\\n' \"$@\"\nexit 7\n";
+    host.machine.write("/usr/local/bin/ssh", ssh, 0o755);
+    let ran = host
+        .nkudo(&["ssh", "web", "-l", "admin", "--", "uptime", "-p"])
+        .ended(7);
+    let expected = "-o\nHostKeyAlias=nkudo-web\n-l\nadmin\n--\n192.168.100.10\nuptime\n-p\n";
+    assert_eq!(ran.stdout, expected, "{ran}");
+    host.nkudo(&["stop", "web"]).done();
+    host.nkudo(&["ssh", "web"]).ended(1).says("web is stopped");
 }

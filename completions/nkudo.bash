@@ -25,6 +25,9 @@ _nkudo() {
             nkudo,collect)
                 cmd="nkudo__subcmd__collect"
                 ;;
+            nkudo,console)
+                cmd="nkudo__subcmd__console"
+                ;;
             nkudo,diff)
                 cmd="nkudo__subcmd__diff"
                 ;;
@@ -75,6 +78,7 @@ _nkudo() {
                 ;;
             nkudo,shutdown)
                 cmd="nkudo__subcmd__shutdown"
+                ;;
             nkudo,ssh)
                 cmd="nkudo__subcmd__ssh"
                 ;;
@@ -113,6 +117,9 @@ _nkudo() {
                 ;;
             nkudo__subcmd__help,collect)
                 cmd="nkudo__subcmd__help__subcmd__collect"
+                ;;
+            nkudo__subcmd__help,console)
+                cmd="nkudo__subcmd__help__subcmd__console"
                 ;;
             nkudo__subcmd__help,diff)
                 cmd="nkudo__subcmd__help__subcmd__diff"
@@ -164,6 +171,7 @@ _nkudo() {
                 ;;
             nkudo__subcmd__help,shutdown)
                 cmd="nkudo__subcmd__help__subcmd__shutdown"
+                ;;
             nkudo__subcmd__help,ssh)
                 cmd="nkudo__subcmd__help__subcmd__ssh"
                 ;;
@@ -276,9 +284,7 @@ _nkudo() {
 
     case "${cmd}" in
         nkudo)
-            opts="-h -V --state-dir --help --version check render diff switch rollback generations gc status doctor start stop pause resume logs api restart image disk purge recreate schema shutdown unit help"
-            opts="-h -V --state-dir --help --version check render diff switch rollback generations gc status doctor start stop pause resume logs api restart schema shutdown unit help"
-            opts="-h -V --state-dir --help --version check render diff switch rollback generations gc status doctor start stop pause resume logs ssh collect api restart schema unit help"
+            opts="-h -V --state-dir --help --version check render diff switch rollback generations gc status doctor start stop pause resume logs console ssh collect api restart image disk purge recreate schema shutdown unit help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -346,6 +352,24 @@ _nkudo() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__console)
+            opts="-h -V --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --state-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -516,9 +540,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help)
-            opts="check render diff switch rollback generations gc status doctor start stop pause resume logs api restart image disk purge recreate schema shutdown unit help"
-            opts="check render diff switch rollback generations gc status doctor start stop pause resume logs api restart schema shutdown unit help"
-            opts="check render diff switch rollback generations gc status doctor start stop pause resume logs ssh collect api restart schema unit help"
+            opts="check render diff switch rollback generations gc status doctor start stop pause resume logs console ssh collect api restart image disk purge recreate schema shutdown unit help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -560,6 +582,20 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help__subcmd__collect)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__console)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -854,6 +890,19 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help__subcmd__shutdown)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         nkudo__subcmd__help__subcmd__ssh)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1358,6 +1407,22 @@ _nkudo() {
             ;;
         nkudo__subcmd__shutdown)
             opts="-h -V --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         nkudo__subcmd__ssh)
             opts="-l -h -V --user --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then

@@ -124,6 +124,14 @@ pub enum Command {
     /// Exit codes: 0, printed; 1, failed; 2, wrong usage.
     Logs(Logs),
 
+    /// Attach this terminal to a guest's serial port
+    ///
+    /// Of a VM with `serial = "socket"`. Ctrl-] leaves. Several consoles may be attached at the same time; each
+    /// begins with what was printed last. The guest is never held up by any of them.
+    ///
+    /// Exit codes: 0, left, or the VM ended; 1, failed; 2, wrong usage.
+    Console(OneVm),
+
     /// Open a shell in a VM, or run a command in it, by ssh(1)
     ///
     /// To an address by which the host has reached the VM of late. Keys, users and all else are ssh's own

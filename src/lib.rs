@@ -19,6 +19,7 @@ pub mod collect;
 pub mod commands;
 pub mod config;
 pub mod connections;
+pub mod console;
 pub mod diagnosis;
 pub mod disk;
 pub mod doctor;

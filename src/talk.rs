@@ -38,7 +38,7 @@ pub fn init() {
         };
         layer.with_field_prefix(None).with_filter(filter)
     });
-    let to_journal_already = journal.is_some() && std::env::var_os("JOURNAL_STREAM").is_some();
+    let to_journal_already = journal.is_some() && stderr_is_the_journal();
     let people = (!to_journal_already).then(|| {
         tracing_subscriber::fmt::layer()
             .with_writer(|| BesideTheBar)
@@ -107,6 +107,14 @@ impl io::Write for BesideTheBar {
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
     }
+}
+
+/// Whether standard error is the stream that systemd connected to the journal: a process of a unit may have put
+/// a terminal or a file in its place since (`$JOURNAL_STREAM`, systemd.exec(5)).
+fn stderr_is_the_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    rustix::fs::fstat(io::stderr())
+        .is_ok_and(|stderr| stream == format!("{}:{}", stderr.st_dev, stderr.st_ino))
 }
 
 /// A line for people: the message, and a word before it where it is more than information.

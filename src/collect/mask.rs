@@ -73,7 +73,7 @@ fn is_name(value: &str) -> bool {
     matches!(
         value,
         "" | "true" | "false" | "null" | "none" | "yes" | "no"
-    ) || value == MASKED
+    ) || value.starts_with("[masked")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 pub mod api;
 pub mod check;
 pub mod collect;
+pub mod console;
 pub mod diff;
 pub mod disk;
 pub mod doctor;
@@ -82,6 +83,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Pause(vm) => pause::pause(&vm.id),
         Command::Resume(vm) => pause::resume(&vm.id),
         Command::Logs(logs) => logs::run(&logs),
+        Command::Console(vm) => console::run(&vm.id),
         Command::Ssh(ssh) => ssh::run(&ssh, state_dir),
         Command::Collect(collect) => collect::run(&collect, state_dir),
         Command::Api(api) => api::run(&api),

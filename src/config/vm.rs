@@ -14,8 +14,8 @@ use super::unique::Unique;
 use super::values;
 use crate::host::{
     AbsolutePath, Autostart, Balloon, Boot, Disk, HugePages, Image, ImageBoot, ImageName, Limits,
-    LinkName, Mac, Memory, Network, NetworkName, OnChange, OnTimeout, Ready, Restart, Sharing,
-    Size, TimeSpan, Vcpus, Vm, VmId,
+    LinkName, Mac, Memory, Network, NetworkName, OnChange, OnTimeout, Ready, Restart, Serial,
+    Sharing, Size, TimeSpan, Vcpus, Vm, VmId,
 };
 use crate::seed::{self, FirstBoot};
 
@@ -97,6 +97,10 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
         cloud_init(value, id, shared)
     });
     let vsock_cid = table.optional("vsock-cid", |value| cid(value, id, shared));
+    let serial = table.read("serial", Serial::Journal, |value| {
+        let words = [("journal", Serial::Journal), ("socket", Serial::Socket)];
+        values::choice(value, &words)
+    });
     let autostart = table.read("autostart", Autostart::Yes, |value| {
         Some(if value.boolean()? {
             Autostart::Yes
@@ -137,6 +141,7 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
         nics: nics?,
         cloud_init: cloud_init?,
         vsock_cid: vsock_cid?,
+        serial: serial?,
         autostart: autostart?,
         restart: restart?,
         on_change: on_change?,

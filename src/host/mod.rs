@@ -50,7 +50,7 @@ pub use size::{BadSize, Size};
 pub use time_span::{BadTimeSpan, TimeSpan};
 pub use vm::{
     Autostart, BadCmdLine, Balloon, Boot, CmdLine, HugePages, Memory, OnChange, OnTimeout, Ready,
-    Restart, Sharing, Vcpus, Vm,
+    Restart, Serial, Sharing, Vcpus, Vm,
 };
 
 /// A whole host: what `nkudo.toml` and its drop-ins mean.

@@ -24,6 +24,8 @@ pub struct Vm {
     /// The guest's vsock context id; the host's end is `vsock.sock` in the VM's runtime directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vsock_cid: Option<NonZeroU32>,
+    #[serde(default, skip_serializing_if = "Serial::is_journal")]
+    pub serial: Serial,
     pub autostart: Autostart,
     pub restart: Restart,
     pub on_change: OnChange,
@@ -171,6 +173,27 @@ impl From<CmdLine> for String {
 impl fmt::Display for CmdLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Where the guest's serial port goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Serial {
+    /// To the journal, by the VMM's standard output. Nobody can type.
+    #[default]
+    Journal,
+    /// To the socket `serial.sock` in the VM's runtime directory, which `nkudo console` attaches to.
+    Socket,
+}
+
+impl Serial {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde calls it with a reference"
+    )]
+    fn is_journal(&self) -> bool {
+        *self == Self::Journal
     }
 }
 

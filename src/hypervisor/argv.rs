@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::ops::RangeFrom;
 
 use crate::host::{
-    Balloon, Boot, Disk, DiskAccess, DiskFormat, HugePages, Memory, Nic, Rate, Sharing, Vm,
+    Balloon, Boot, Disk, DiskAccess, DiskFormat, HugePages, Memory, Nic, Rate, Serial, Sharing, Vm,
 };
 
 use super::Version;
@@ -78,8 +78,12 @@ pub fn argv(vm: &Vm, seed: Option<&Disk>, version: Version, runtime_dir: &str) -
             vec![format!("cid={cid},socket={runtime_dir}/vsock.sock")],
         );
     }
-    // The serial port is the unit's standard output, and so the journal.
-    option("serial", vec!["tty".to_owned()]);
+    let serial = match vm.serial {
+        // The unit's standard output, and so the journal.
+        Serial::Journal => "tty".to_owned(),
+        Serial::Socket => format!("socket={runtime_dir}/serial.sock"),
+    };
+    option("serial", vec![serial]);
     option("console", vec!["off".to_owned()]);
     args
 }

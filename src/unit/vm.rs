@@ -231,7 +231,7 @@ mod tests {
     use crate::host::{
         AbsolutePath, Autostart, Balloon, Boot, Disk, DiskAccess, DiskFormat, DiskOrigin,
         HugePages, Limits, LinkName, Mac, Memory, Nic, OnChange, OnTimeout, QueuePairs, RateLimit,
-        Ready, Sharing, Size, TimeSpan, Trust, Vcpus,
+        Ready, Serial, Sharing, Size, TimeSpan, Trust, Vcpus,
     };
     use crate::unit::{Property, Value};
     use std::collections::BTreeSet;
@@ -281,6 +281,7 @@ mod tests {
             }],
             cloud_init: None,
             vsock_cid: None,
+            serial: Serial::Journal,
             autostart: Autostart::Yes,
             restart: Restart::OnFailure,
             on_change: OnChange::Restart,

@@ -46,6 +46,8 @@ pub(crate) enum Then {
     Reset,
     /// Jumps to where nothing is mapped, which the VMM cannot emulate.
     Crash,
+    /// Prints whatever is typed on the serial port.
+    Echo,
     /// Powers off by ACPI when the power button is pressed, and idles until then.
     PowerOffWhenAsked,
     /// Crashes when the power button is pressed, and idles until then.
@@ -71,6 +73,18 @@ pub(crate) const AWAIT_BUTTON: [u8; 53] = [
     0xfb, // sti
     0xf4, // hlt
     0xeb, 0xfd, // jmp back to it
+];
+
+/// Prints each byte that comes in on the serial port.
+pub(crate) const ECHO: [u8; 17] = [
+    0x66, 0xba, 0xfd, 0x03, // mov dx, 0x3fd: the line status register
+    0xec, // in al, dx
+    0xa8, 0x01, // test al, 1: there is a byte
+    0x74, 0xf7, // jz: look again
+    0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
+    0xec, // in al, dx
+    0xee, // out dx, al
+    0xeb, 0xef, // jmp: look again
 ];
 
 /// A guest to assemble.
@@ -125,6 +139,7 @@ impl Then {
     fn at_once(self) -> Vec<u8> {
         match self {
             Self::Halt => HALT.to_vec(),
+            Self::Echo => ECHO.to_vec(),
             Self::PowerOff => power_off(),
             Self::Reset => {
                 let mut code = Vec::new();
@@ -142,7 +157,7 @@ impl Then {
         match self {
             Self::PowerOffWhenAsked => Some(power_off()),
             Self::CrashWhenAsked => Some(jump(UNMAPPED)),
-            Self::Halt | Self::PowerOff | Self::Reset | Self::Crash => None,
+            Self::Halt | Self::Echo | Self::PowerOff | Self::Reset | Self::Crash => None,
         }
     }
 }

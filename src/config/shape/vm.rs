@@ -92,6 +92,13 @@ pub struct VmTable {
     #[schemars(range(min = 3, max = 4_294_967_294_u32))]
     pub vsock_cid: Option<u32>,
 
+    /// Where the guest's serial port goes.
+    ///
+    /// Default: `"journal"`
+    /// Example: `serial = "socket"`
+    /// Becomes: `--serial`
+    pub serial: Option<Serial>,
+
     /// Whether `nkudo switch` starts the VM; `false` leaves that to `nkudo start`.
     ///
     /// Default: `true`
@@ -262,6 +269,16 @@ pub enum Restart {
     OnFailure,
     /// Also when the guest powered off.
     Always,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", inline)]
+pub enum Serial {
+    /// To the journal, line by line (`nkudo logs ID --console`). Nobody can type.
+    Journal,
+    /// To terminals that `nkudo console ID` attaches. What nobody has read yet is kept, up to 1 MiB; nothing of
+    /// it is in the journal.
+    Socket,
 }
 
 #[derive(Debug, JsonSchema)]

@@ -1,8 +1,8 @@
 //! The guest: its ELF file in memory, and a vCPU for the few instructions that `guest` assembles.
 
-use std::io::{self, Write as _};
+use std::io::Write;
 
-use super::super::guest::{AWAIT_BUTTON, pressed};
+use super::super::guest::{AWAIT_BUTTON, ECHO, pressed};
 use super::Chain;
 
 /// What a run of the vCPU led to.
@@ -26,6 +26,8 @@ pub(super) struct Cpu {
 enum State {
     /// It goes on at this address.
     Runs(u32),
+    /// It prints whatever is typed.
+    Echoes,
     /// Halted. The power button's interrupt leads to this address, if to any.
     Halted(Option<u32>),
 }
@@ -59,6 +61,10 @@ impl Cpu {
         }
     }
 
+    pub(super) fn echoes(&self) -> bool {
+        self.state == State::Echoes
+    }
+
     pub(super) fn press_power_button(&mut self) {
         if let State::Halted(Some(at)) = self.state {
             self.state = State::Runs(at);
@@ -66,8 +72,7 @@ impl Cpu {
     }
 
     /// Runs until there is something to do for the VMM.
-    pub(super) fn run(&mut self) -> Event {
-        let mut serial = io::stdout().lock();
+    pub(super) fn run(&mut self, serial: &mut dyn Write) -> Event {
         loop {
             let State::Runs(at) = self.state else {
                 let _ = serial.flush();
@@ -100,6 +105,7 @@ impl Cpu {
                 code if code.starts_with(&AWAIT_BUTTON) => {
                     self.state = State::Halted(Some(pressed()));
                 }
+                code if code.starts_with(&ECHO) => self.state = State::Echoes,
                 // hlt
                 [0xf4, ..] => self.state = State::Halted(None),
                 _ => {

@@ -9,6 +9,7 @@ mod api;
 mod cpu;
 mod devices;
 mod options;
+mod serial;
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -21,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use api::{Api, Asked};
 use cpu::{Cpu, Event};
 use options::Options;
+use serial::Serial;
 
 /// The name under which the test binary is the stand-in.
 pub(crate) const NAME: &str = "cloud-hypervisor";
@@ -106,12 +108,17 @@ async fn run(options: &Options, mut log: Option<&mut File>) -> Result<(), Chain>
     }
     let _devices = devices::open(options)?;
     let mut cpu = Cpu::boot(&image)?;
+    let (mut serial, mut typed) = Serial::to(options.serial.as_deref())?;
     api.state("Running");
     let mut paused = false;
     let mut events = Events::to(options.events.as_deref())?;
     events.tell("vm", "booted");
     loop {
-        let event = if paused { Event::Idle } else { cpu.run() };
+        let event = if paused {
+            Event::Idle
+        } else {
+            cpu.run(&mut serial)
+        };
         let mut idle = std::pin::pin!(async {
             match event {
                 Event::Reset => tokio::time::sleep(RESET).await,
@@ -138,6 +145,9 @@ async fn run(options: &Options, mut log: Option<&mut File>) -> Result<(), Chain>
                 cpu = Cpu::boot(&image)?;
                 events.tell("vm", "rebooted");
             }
+            Some(keys) = typed.recv() => if cpu.echoes() {
+                let _ = serial.write_all(&keys);
+            },
             asked = api.asked() => match asked {
                 Asked::PowerButton => cpu.press_power_button(),
                 Asked::Pause => {

@@ -14,6 +14,8 @@ pub(super) struct Options {
     pub(super) api_socket: Option<PathBuf>,
     pub(super) log_file: Option<PathBuf>,
     pub(super) events: Option<PathBuf>,
+    /// Of the serial port; without one it is standard output.
+    pub(super) serial: Option<PathBuf>,
     /// The kernel or the firmware.
     pub(super) payload: PathBuf,
     pub(super) initramfs: Option<PathBuf>,
@@ -150,11 +152,10 @@ impl Options {
             balloon.toggle("deflate_on_oom")?;
             balloon.toggle("free_page_reporting")?;
         }
-        for (name, right) in [
-            ("serial", ["tty", "off", "null"]),
-            ("console", ["tty", "off", "null"]),
-        ] {
-            if one(name).is_some_and(|mode| !right.contains(&mode.as_str())) {
+        let right = ["tty", "off", "null"];
+        let socket = one("serial").and_then(|mode| mode.strip_prefix("socket="));
+        for (name, socket) in [("serial", socket), ("console", None)] {
+            if socket.is_none() && one(name).is_some_and(|mode| !right.contains(&mode.as_str())) {
                 return Err(vec![format!("Error parsing --{name}")]);
             }
         }
@@ -164,6 +165,7 @@ impl Options {
             PathBuf::from(path)
         });
         Ok(Self {
+            serial: socket.map(PathBuf::from),
             api_socket,
             log_file: path("log-file"),
             events: match one("event-monitor") {

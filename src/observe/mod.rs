@@ -15,7 +15,8 @@ pub use capacity::capacity;
 pub use closer::{Closer, DiskUse, VmmHealth, closer, paused_directory};
 pub use holders::holders;
 pub use look::{
-    ObserveError, held_directory, hypervisor, observe, stopping_directory, systemd_version,
+    ObserveError, foreign_unit_files, held_directory, hypervisor, observe, stopping_directory,
+    systemd_version,
 };
 pub use look_network::{SYSCTL_FILE, uplinks_directory};
 pub use network::{DhcpUnit, DroppingChain, NetworkFacts, Route, Rules, Sysctls};

@@ -53,7 +53,9 @@ impl Rendering<'_> {
         for (vm_id, first_boot) in self.first_boots {
             let vm = self.host.vms.get(vm_id);
             if let Some((vm, cloud_init)) = vm.and_then(|vm| Some((vm, vm.cloud_init.as_ref()?))) {
-                for (name, text) in seed::files(cloud_init, first_boot, &vm.nics) {
+                for (name, text) in
+                    seed::files(cloud_init, first_boot, &vm.nics, &self.host.networks)
+                {
                     let path = seed::directory(vm_id).join(name);
                     files.insert(path, text.into_bytes());
                 }

@@ -20,7 +20,10 @@ pub use first_boot::{BadSshKey, FirstBoot, RunCommand, SshKey, Sudo, User, Write
 pub use user_data::{BadUserData, UserData};
 pub use volume::{VolumeError, volume};
 
-use crate::host::{CloudInit, Disk, DiskAccess, DiskFormat, DiskOrigin, Nic, RateLimit, Vm, VmId};
+use crate::host::{
+    CloudInit, Disk, DiskAccess, DiskFormat, DiskOrigin, Network, NetworkName, Nic, RateLimit, Vm,
+    VmId,
+};
 use crate::unit::RUNTIME_ROOT;
 use yaml::Yaml;
 
@@ -61,10 +64,14 @@ pub fn files(
     cloud_init: &CloudInit,
     first_boot: &FirstBoot,
     nics: &[Nic],
+    networks: &BTreeMap<NetworkName, Network>,
 ) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("meta-data", meta_data(cloud_init, first_boot)),
-        ("network-config", network_config::network_config(nics)),
+        (
+            "network-config",
+            network_config::network_config(nics, networks),
+        ),
         ("user-data", user_data(first_boot)),
         ("vendor-data", vendor_data()),
     ])

@@ -10,7 +10,9 @@
 , nftables
 , openssh
 , qemu
+, swtpm
 , systemd
+, virtiofsd
 , xfsprogs
 }:
 
@@ -18,7 +20,8 @@ let
   cargo = lib.importTOML ../Cargo.toml;
   root = toString ../.;
 
-  # What nkudo runs, if a configuration asks for it: file systems, images, rules, addresses, and systemd's own.
+  # What nkudo runs, if a configuration asks for it: file systems, images, rules, addresses, shares, TPMs, and
+  # systemd's own.
   programs = [
     btrfs-progs
     dnsmasq
@@ -28,7 +31,9 @@ let
     openssh
     # qemu-img
     (qemu.override { toolsOnly = true; })
+    swtpm
     systemd
+    virtiofsd
     xfsprogs
   ];
 in

@@ -29,7 +29,9 @@ let
     "nftables"
     "openssh"
     "qemu"
+    "swtpm"
     "systemd"
+    "virtiofsd"
     "xfsprogs"
   ]
     (name: pkgs.package name { }));

@@ -1,11 +1,12 @@
 //! The host tier: cases that need root and a real systemd as PID 1, with a real VMM where there is one.
 //!
 //! `cargo test --test host` as root. Without what they need, the cases are ignored and say why.
-//! `-- --try` shows the example to people instead: see `make try`.
+//! `-- --try` shows the example to people instead: see `make try`. `-- --bench` measures: see `make bench`.
 //! `NKUDO_TEST_VMM=stand-in` runs them on the stand-in VMM where there is a real one too.
 #![expect(clippy::unwrap_used, reason = "a case fails by panicking")]
 #![expect(
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "the run says what it runs on, and why it does not"
 )]
 
@@ -19,6 +20,8 @@ macro_rules! cases {
     };
 }
 
+mod bare;
+mod bench;
 mod boot;
 mod cgroup;
 mod disks;
@@ -75,11 +78,17 @@ fn main() -> std::process::ExitCode {
     if is_named(stand_in::NAME) {
         return stand_in::main().into();
     }
+    if is_named(bare::NAME) {
+        return bare::main();
+    }
     if is_named(guest::NAME) {
         return guest::print();
     }
     let missing = missing();
-    if std::env::args().skip(1).eq(["--try"]) {
+    let alone = std::env::args()
+        .nth(1)
+        .filter(|_| std::env::args().len() == 2);
+    if let Some(alone @ ("--try" | "--bench")) = alone.as_deref() {
         if let Some(reason) = missing {
             eprintln!(
                 "No machine can be booted here: {}.",
@@ -87,7 +96,11 @@ fn main() -> std::process::ExitCode {
             );
             return std::process::ExitCode::FAILURE;
         }
-        let exit = try_out::run();
+        let exit = if alone == "--try" {
+            try_out::run()
+        } else {
+            bench::run()
+        };
         programs::remove();
         return exit;
     }

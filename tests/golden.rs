@@ -121,6 +121,8 @@ fn programs() -> Programs {
             minor: 0,
         },
         nkudo: "/usr/bin/nkudo".into(),
+        virtiofsd: Some("/usr/libexec/virtiofsd".into()),
+        swtpm: Some("/usr/bin/swtpm".into()),
     }
 }
 

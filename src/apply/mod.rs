@@ -5,6 +5,7 @@
 //! up the others. Every effect is an "ensure": after a run that was killed, the next one finds
 //! what is missing and does it.
 
+mod companion;
 mod live;
 mod network;
 mod outcome;
@@ -111,7 +112,7 @@ impl Apply<'_> {
                 && !outcome.vms.contains_key(id)
                 && !outcome.left_out.contains(id)
                 && !self.wanted.host.vms.contains_key(id)
-                && let Err(err) = run_files::remove(id)
+                && let Err(err) = self.clean(id).await
             {
                 outcome.fail(id, Failure::of(err));
             }

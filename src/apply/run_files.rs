@@ -6,14 +6,14 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::seed;
+use super::{companion, seed};
 use crate::booted::Booted;
 use crate::files;
 use crate::generation::{GcRoots, Unneeded, paths};
 use crate::host::{LinkName, Vm, VmId};
 use crate::network::NETWORKD_DIR;
 use crate::observe::{HeldBy, held_directory, stopping_directory, uplinks_directory};
-use crate::unit::{Programs, RUNTIME_ROOT, TRANSIENT};
+use crate::unit::{Programs, RUNTIME_ROOT, TRANSIENT, companions_directory};
 
 /// Held while this lives; the kernel lets go of it when the process ends, however that happens.
 #[derive(Debug)]
@@ -60,6 +60,7 @@ pub(super) fn ensure_directories() -> anyhow::Result<()> {
     // Specifications can hold secrets, on a kernel's command line for example.
     ensure(&root.join("booted"), 0o700)?;
     ensure(&crate::seed::directory_of_volumes(), 0o700)?;
+    ensure(&companions_directory(), 0o700)?;
     ensure(&root.join("root"), 0o755)?;
     ensure(&held_directory(), 0o755)?;
     ensure(&stopping_directory(), 0o755)?;
@@ -142,6 +143,7 @@ pub(super) fn remove(id: &VmId) -> anyhow::Result<()> {
     let booted = Booted::path(id);
     files::remove(&booted).with_context(|| format!("cannot remove {booted}"))?;
     seed::remove(id)?;
+    companion::remove(id)?;
     let links = gc_roots_directory(id);
     let let_go = || GcRoots::new(&links)?.map_or(Ok(()), |roots| roots.remove());
     let_go().with_context(|| format!("cannot remove the links {links}"))?;

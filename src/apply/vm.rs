@@ -95,11 +95,12 @@ impl Apply<'_> {
                 name: format!("nic{index}-{queue}"),
             }));
         }
+        let companions = self.prepare_companions(id, vm).await?;
         let properties = transient_properties(unit.properties(), taps);
         let job = self
             .connections
             .manager
-            .start_transient_unit(&unit.name, "fail", &properties, &[])
+            .start_transient_unit(&unit.name, "fail", &properties, &companions)
             .await
             .with_context(|| format!("systemd does not take the unit {}", unit.name))?;
         effect();
@@ -230,7 +231,11 @@ impl Apply<'_> {
     pub(super) async fn stop(&self, id: &VmId) -> Result<(), Failure> {
         let since = now();
         let begun = std::time::Instant::now();
-        match self.unload_vm(id).await {
+        let stopped = async {
+            self.unload_vm(id).await?;
+            self.stop_companions(id).await
+        };
+        match stopped.await {
             Ok(()) => {
                 let took = begun.elapsed().as_secs_f32();
                 tracing::info!(nkudo_vm = %id, "stopped {id} in {took:.2} s");

@@ -7,7 +7,7 @@ use zbus::Connection;
 
 use crate::cli::Check;
 use crate::config::{self, Diagnostic};
-use crate::host::{Capacity, HypervisorName};
+use crate::host::{Capacity, ProgramName};
 use crate::hypervisor::Version;
 use crate::observe::{self, Hypervisor, SystemdVersion};
 use crate::plan::Obstacle;
@@ -69,7 +69,7 @@ pub fn run(check: &Check) -> anyhow::Result<Exit> {
 
 /// What is too old here. A configuration is also checked where no systemd runs and no hypervisor is
 /// installed: what is not there is not too old.
-async fn too_old(hypervisor: &HypervisorName) -> Vec<Obstacle> {
+async fn too_old(hypervisor: &ProgramName) -> Vec<Obstacle> {
     let mut too_old = Vec::new();
     let systemd = async {
         let bus = Connection::system().await.ok()?;
@@ -83,8 +83,8 @@ async fn too_old(hypervisor: &HypervisorName) -> Vec<Obstacle> {
         too_old.push(Obstacle::OldSystemd(version.0));
     }
     let path = match hypervisor {
-        HypervisorName::Absolute(path) => Some(path.as_path().to_owned()),
-        HypervisorName::OnPath(name) => programs::find(name),
+        ProgramName::Absolute(path) => Some(path.as_path().to_owned()),
+        ProgramName::OnPath(name) => programs::find(name),
     };
     if let Some(path) = path
         && let Hypervisor::Found(version) = observe::hypervisor(&path).await

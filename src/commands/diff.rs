@@ -16,7 +16,7 @@ pub fn run(diff: &Diff) -> anyhow::Result<Exit> {
         return Ok(Exit::BadConfiguration);
     };
     block_on(async {
-        let programs = programs::programs(&configured.host.hypervisor).await?;
+        let programs = programs::programs(&configured.host).await?;
         let rendering = Rendering {
             host: &configured.host,
             first_boots: &configured.first_boots,

@@ -3,17 +3,18 @@
 use anyhow::{Context as _, bail};
 use camino::Utf8PathBuf;
 
-use crate::host::HypervisorName;
+use crate::host::{Host, ProgramName, VmId};
 use crate::hypervisor::Version;
 use crate::observe::{self, Hypervisor};
 use crate::unit::Programs;
 
 /// The programs by absolute path, symbolic links resolved: the sandbox has only the file itself,
 /// and a profile's link may be gone when a VM restarts.
-pub(super) async fn programs(name: &HypervisorName) -> anyhow::Result<Programs> {
+pub(super) async fn programs(host: &Host) -> anyhow::Result<Programs> {
+    let name = &host.hypervisor;
     let found = match name {
-        HypervisorName::Absolute(path) => path.as_path().to_owned(),
-        HypervisorName::OnPath(name) => crate::programs::find(name).with_context(|| {
+        ProgramName::Absolute(path) => path.as_path().to_owned(),
+        ProgramName::OnPath(name) => crate::programs::find(name).with_context(|| {
             format!(
                 "there is no `{name}` in PATH; install it, or name it under `[host] hypervisor`"
             )
@@ -34,7 +35,40 @@ pub(super) async fn programs(name: &HypervisorName) -> anyhow::Result<Programs> 
         hypervisor,
         hypervisor_version,
         nkudo: nkudo()?,
+        virtiofsd: match host.vms.iter().find(|(_, vm)| !vm.shares.is_empty()) {
+            Some((id, _)) => Some(companion(&host.virtiofsd, "virtiofsd", id, "shares")?),
+            None => None,
+        },
+        swtpm: match host.vms.iter().find(|(_, vm)| vm.tpm.is_some()) {
+            Some((id, _)) => Some(companion(&host.swtpm, "swtpm", id, "a TPM")?),
+            None => None,
+        },
     })
+}
+
+/// Where distributions put a virtiofsd that is on nobody's PATH.
+const BESIDE_PATH: [&str; 3] = ["/usr/libexec", "/usr/lib", "/usr/lib/qemu"];
+
+fn companion(name: &ProgramName, key: &str, id: &VmId, what: &str) -> anyhow::Result<Utf8PathBuf> {
+    let found = match name {
+        ProgramName::Absolute(path) => path.as_path().to_owned(),
+        ProgramName::OnPath(name) => {
+            let beside = BESIDE_PATH
+                .iter()
+                .map(|directory| Utf8PathBuf::from(*directory).join(name));
+            crate::programs::find(name)
+                .or_else(|| beside.into_iter().find(|file| file.is_file()))
+                .with_context(|| {
+                    format!(
+                        "VM {id} has {what}, and there is no `{name}` on PATH; install it, or name it \
+                         under `[host] {key}`"
+                    )
+                })?
+        }
+    };
+    found
+        .canonicalize_utf8()
+        .with_context(|| format!("VM {id} has {what}, and {found} is not there"))
 }
 
 /// This program, which is what the unit's steps are.

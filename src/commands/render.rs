@@ -19,7 +19,7 @@ pub fn run(render: &Render, state_dir: Option<&Utf8Path>) -> anyhow::Result<Exit
     let Some(configured) = configured(&render.configuration)? else {
         return Ok(Exit::BadConfiguration);
     };
-    let programs = block_on(programs::programs(&configured.host.hypervisor))?;
+    let programs = block_on(programs::programs(&configured.host))?;
     let store = Store::new(state_dir.unwrap_or(configured.host.state_dir.as_path()));
     let rendering = Rendering {
         host: &configured.host,

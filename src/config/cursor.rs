@@ -227,19 +227,6 @@ impl<'a> Table<'a> {
         self.read(key, None, |value| read(value).map(Some))
     }
 
-    /// Refuses keys that a later version of nkudo will know.
-    pub(super) fn refuse_later(&mut self, keys: &[&str]) {
-        let sink = self.sink;
-        self.entries.retain(|entry| {
-            let later = keys.contains(&entry.key);
-            if later {
-                let message = format!("`{}` is not supported yet", entry.key);
-                sink.report(Diagnostic::new(entry.key_place.clone(), message));
-            }
-            !later
-        });
-    }
-
     /// What is left, for tables whose keys are names.
     pub(super) fn into_entries(self) -> Vec<Value<'a>> {
         self.entries

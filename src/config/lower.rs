@@ -14,8 +14,8 @@ use super::sink::Sink;
 use super::vm::{Shared, vm};
 use super::{forward, order, values};
 use crate::host::{
-    AbsolutePath, BadIdentifier, Host, HypervisorName, Image, ImageName, NetworkBackend,
-    NetworkName, VmId,
+    AbsolutePath, BadIdentifier, Host, Image, ImageName, NetworkBackend, NetworkName, ProgramName,
+    VmId,
 };
 use crate::seed::FirstBoot;
 
@@ -54,7 +54,9 @@ pub(super) fn host(sink: &Sink, roots: &[Spanned<DeTable<'_>>]) -> Option<(Host,
         .collect();
     // Where it is wrong, that is reported, and no path with it gets anywhere.
     let fallback = AbsolutePath::default_state_dir();
-    let state_dir = settings.as_ref().map_or(&fallback, |settings| &settings.1);
+    let state_dir = settings
+        .as_ref()
+        .map_or(&fallback, |settings| &settings.state_dir);
     let mut shared = Shared::new(
         networks.keys(),
         &lowered_networks,
@@ -72,10 +74,18 @@ pub(super) fn host(sink: &Sink, roots: &[Spanned<DeTable<'_>>]) -> Option<(Host,
     let first_boots = shared.first_boots;
     forward::check(sink, &known, &ids, &lowered_vms, &lowered_networks);
 
-    let (hypervisor, state_dir, network_backend) = settings?;
+    let Settings {
+        hypervisor,
+        virtiofsd,
+        swtpm,
+        state_dir,
+        network_backend,
+    } = settings?;
     let images = lowered_images.into_iter();
     let host = Host {
         hypervisor,
+        virtiofsd,
+        swtpm,
         state_dir,
         network_backend,
         images: images
@@ -89,21 +99,35 @@ pub(super) fn host(sink: &Sink, roots: &[Spanned<DeTable<'_>>]) -> Option<(Host,
 
 type FirstBoots = BTreeMap<VmId, FirstBoot>;
 
-type Settings = (HypervisorName, AbsolutePath, NetworkBackend);
+struct Settings {
+    hypervisor: ProgramName,
+    virtiofsd: ProgramName,
+    swtpm: ProgramName,
+    state_dir: AbsolutePath,
+    network_backend: NetworkBackend,
+}
 
 /// `[host]`.
 fn settings(sink: &Sink, hosts: &[Value<'_>]) -> Option<Settings> {
     for second in hosts.iter().skip(1) {
         twice(sink, "`[host]`", &second.key_place, &hosts[0].key_place);
     }
-    let mut hypervisor = Some(HypervisorName::OnPath("cloud-hypervisor".to_owned()));
+    let mut hypervisor = Some(ProgramName::OnPath("cloud-hypervisor".to_owned()));
+    let mut virtiofsd = Some(ProgramName::virtiofsd());
+    let mut swtpm = Some(ProgramName::swtpm());
     let mut state_dir = Some(AbsolutePath::default_state_dir());
     let mut backend = Some(NetworkBackend::Auto);
     // A second one is wrong as a whole, but what is in it may be wrong as well.
     for host in hosts {
         let mut table = host.table()?;
         if let Some(value) = table.take("hypervisor") {
-            hypervisor = values::hypervisor(&value);
+            hypervisor = values::program(&value);
+        }
+        if let Some(value) = table.take("virtiofsd") {
+            virtiofsd = values::program(&value);
+        }
+        if let Some(value) = table.take("swtpm") {
+            swtpm = values::program(&value);
         }
         if let Some(value) = table.take("state-dir") {
             state_dir = values::path(&value);
@@ -120,7 +144,13 @@ fn settings(sink: &Sink, hosts: &[Value<'_>]) -> Option<Settings> {
         }
         table.finish();
     }
-    Some((hypervisor?, state_dir?, backend?))
+    Some(Settings {
+        hypervisor: hypervisor?,
+        virtiofsd: virtiofsd?,
+        swtpm: swtpm?,
+        state_dir: state_dir?,
+        network_backend: backend?,
+    })
 }
 
 /// Gathers what is under `[image]`, `[network]` or `[vm]` in all files.

@@ -22,6 +22,7 @@ mod order;
 mod origin;
 mod services;
 pub mod shape;
+mod share;
 mod sink;
 mod syntax;
 mod unique;

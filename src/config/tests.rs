@@ -104,7 +104,7 @@ fn no_file_is_a_host_without_vms() {
     let host = good(&[]);
     assert_eq!(
         host.hypervisor,
-        HypervisorName::OnPath("cloud-hypervisor".into())
+        ProgramName::OnPath("cloud-hypervisor".into())
     );
     assert_eq!(host.state_dir.as_str(), "/var/lib/nkudo");
     assert_eq!(host.network_backend, NetworkBackend::Auto);
@@ -116,7 +116,7 @@ fn every_key_is_read() {
     let host = good(&[source("nkudo.toml", FULL)]);
     assert_eq!(
         host.hypervisor,
-        HypervisorName::Absolute("/opt/ch/cloud-hypervisor".parse().unwrap())
+        ProgramName::Absolute("/opt/ch/cloud-hypervisor".parse().unwrap())
     );
     assert_eq!(host.state_dir.as_str(), "/srv/nkudo");
     assert_eq!(host.network_backend, NetworkBackend::Netlink);

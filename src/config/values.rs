@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::cursor::Value;
 use super::nearest::did_you_mean;
-use crate::host::{AbsolutePath, CpuQuota, HypervisorName, Size, TimeSpan, Weight};
+use crate::host::{AbsolutePath, CpuQuota, ProgramName, Size, TimeSpan, Weight};
 
 /// A string that is a `T`; `what` names it with its article.
 pub(super) fn parsed<T>(value: &Value<'_>, what: &str, hint: Option<&str>) -> Option<T>
@@ -101,10 +101,10 @@ pub(super) fn cpu_quota(value: &Value<'_>) -> Option<CpuQuota> {
     percent.map(CpuQuota::from_percent)
 }
 
-pub(super) fn hypervisor(value: &Value<'_>) -> Option<HypervisorName> {
+pub(super) fn program(value: &Value<'_>) -> Option<ProgramName> {
     let text = value.text()?;
     if text.contains('/') {
-        return path(value).map(HypervisorName::Absolute);
+        return path(value).map(ProgramName::Absolute);
     }
     if text.is_empty() || text == "." || text == ".." || text.contains(char::is_control) {
         value.error_with_hint(
@@ -113,5 +113,5 @@ pub(super) fn hypervisor(value: &Value<'_>) -> Option<HypervisorName> {
         );
         return None;
     }
-    Some(HypervisorName::OnPath(text.to_owned()))
+    Some(ProgramName::OnPath(text.to_owned()))
 }

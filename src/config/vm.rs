@@ -10,16 +10,15 @@ use super::device;
 use super::diagnostic::Diagnostic;
 use super::disk::{self, DiskUses};
 use super::order::After;
+use super::share;
 use super::unique::Unique;
 use super::values;
 use crate::host::{
     AbsolutePath, Autostart, Balloon, Boot, Disk, HugePages, Image, ImageBoot, ImageName, Limits,
-    LinkName, Mac, Memory, Network, NetworkName, OnChange, OnTimeout, Ready, Restart, Serial,
-    Sharing, Size, TimeSpan, Vcpus, Vm, VmId,
+    LinkName, Mac, Memory, Network, NetworkName, OnChange, OnTimeout, Panic, Ready, Restart,
+    Serial, Share, Sharing, Size, TimeSpan, Vcpus, Vm, VmId, Watchdog,
 };
 use crate::seed::{self, FirstBoot};
-
-const LATER: [&str; 1] = ["share"];
 
 /// What VMs must not both have, and what they refer to.
 #[derive(Debug)]
@@ -65,7 +64,6 @@ impl<'n> Shared<'n> {
 
 pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Option<Vm> {
     let mut table = value.table()?;
-    table.refuse_later(&LATER);
     let one = Vcpus {
         boot: NonZeroU8::MIN,
         max: NonZeroU8::MIN,
@@ -80,21 +78,24 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
         device::nics(value, id, boot_vcpus, shared)
     });
     let cloud_init = table.optional("cloud-init", |value| {
-        let named = disks
-            .iter()
-            .flatten()
-            .find(|disk| disk.name.as_str() == seed::NAME);
-        if let Some(disk) = named {
-            let message = format!(
-                "VM `{id}` has a disk `{}` already, as its seed is called",
-                disk.name
-            );
-            value.sink.report(
-                Diagnostic::new(value.key_place.clone(), message)
-                    .hint("give the disk another `name`"),
-            );
-        }
+        refuse_seeds_name(value, id, disks.as_deref());
         cloud_init(value, id, shared)
+    });
+    let directories_value = table.take("share");
+    let directories = match &directories_value {
+        Some(value) => share::shares(value, id),
+        None => Some(Vec::new()),
+    };
+    let memory = shared_memory(memory, directories_value.as_ref(), directories.as_deref());
+    let tpm = table.optional("tpm", |value| {
+        let state = format!("{}/vms/{id}/tpm", shared.state_dir).parse().ok();
+        value.boolean().map(|wanted| state.filter(|_| wanted))
+    });
+    let watchdog = table.read("watchdog", Watchdog::Off, |value| {
+        value.boolean().map(Watchdog::of)
+    });
+    let panic = table.read("pvpanic", Panic::Unseen, |value| {
+        value.boolean().map(Panic::of)
     });
     let vsock_cid = table.optional("vsock-cid", |value| cid(value, id, shared));
     let serial = table.read("serial", Serial::Journal, |value| {
@@ -140,6 +141,10 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
         disks: disks?,
         nics: nics?,
         cloud_init: cloud_init?,
+        shares: directories?,
+        tpm: tpm?.flatten(),
+        watchdog: watchdog?,
+        panic: panic?,
         vsock_cid: vsock_cid?,
         serial: serial?,
         autostart: autostart?,
@@ -151,6 +156,20 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
         after: after?,
         limits: limits?,
     })
+}
+
+/// Two disks of one name would be two of one serial number.
+fn refuse_seeds_name(value: &Value<'_>, id: &VmId, disks: Option<&[Disk]>) {
+    let mut disks = disks.into_iter().flatten();
+    if let Some(disk) = disks.find(|disk| disk.name.as_str() == seed::NAME) {
+        let message = format!(
+            "VM `{id}` has a disk `{}` already, as its seed is called",
+            disk.name
+        );
+        value.sink.report(
+            Diagnostic::new(value.key_place.clone(), message).hint("give the disk another `name`"),
+        );
+    }
 }
 
 fn vcpu_count(value: &Value<'_>) -> Option<NonZeroU8> {
@@ -302,6 +321,32 @@ fn memory(value: &Value<'_>) -> Option<Memory> {
         sharing,
         balloon,
     })
+}
+
+/// The memory of a VM with these shares: a vhost-user device needs it mapped shared, which huge pages are
+/// anyway.
+fn shared_memory(
+    memory: Option<Memory>,
+    value: Option<&Value<'_>>,
+    shares: Option<&[Share]>,
+) -> Option<Memory> {
+    let mut memory = memory?;
+    if shares.is_none_or(<[Share]>::is_empty) || memory.hugepages != HugePages::Off {
+        return Some(memory);
+    }
+    if memory.sharing == Sharing::Mergeable {
+        let value = value?;
+        value.sink.report(
+            Diagnostic::new(
+                value.key_place.clone(),
+                "a VM with shares cannot have `mergeable` memory",
+            )
+            .hint("virtiofsd needs the memory mapped shared, and such pages are not merged"),
+        );
+        return None;
+    }
+    memory.sharing = Sharing::Shared;
+    Some(memory)
 }
 
 fn hugepages(value: &Value<'_>) -> Option<HugePages> {

@@ -13,7 +13,7 @@ use super::facts::{
 };
 use crate::connections::Connections;
 use crate::generation::{Manifest, Store};
-use crate::host::{Boot, Disk, HypervisorName, Size, Vm, VmId};
+use crate::host::{Boot, Disk, ProgramName, Size, Vm, VmId};
 use crate::observe::{self, Detail, Hypervisor, capacity, closer, observe};
 use crate::status::status;
 
@@ -118,9 +118,9 @@ async fn hypervisor(
     find: &impl Fn(&str) -> Option<Utf8PathBuf>,
 ) -> (Option<Utf8PathBuf>, Hypervisor) {
     let path = match manifest.map(|manifest| &manifest.host.hypervisor) {
-        Some(HypervisorName::Absolute(path)) => Some(path.as_path().to_owned()),
+        Some(ProgramName::Absolute(path)) => Some(path.as_path().to_owned()),
         // What VMs were rendered for, where it is there still.
-        Some(HypervisorName::OnPath(name)) => manifest
+        Some(ProgramName::OnPath(name)) => manifest
             .map(|manifest| manifest.programs.hypervisor.clone())
             .filter(|path| path.exists())
             .or_else(|| find(name)),

@@ -61,6 +61,12 @@ impl Rendering<'_> {
                 }
             }
         }
+        for (vm_id, vm) in &self.host.vms {
+            for unit in unit::companions(vm_id, vm, self.programs) {
+                let path = format!("units/{}", unit.name);
+                files.insert(path.into(), unit.text().into_bytes());
+            }
+        }
         if let Some(rules) = network::rules(self.host) {
             files.insert("nftables.conf".into(), rules.into_bytes());
         }

@@ -19,6 +19,7 @@ mod mac;
 mod network;
 mod nic;
 mod path;
+mod share;
 mod size;
 mod time_span;
 mod vm;
@@ -46,18 +47,23 @@ pub use network::{
 };
 pub use nic::{Nic, QueuePairs, TooManyQueues, Trust};
 pub use path::{AbsolutePath, BadPath};
+pub use share::{BadShareTag, Share, ShareTag};
 pub use size::{BadSize, Size};
 pub use time_span::{BadTimeSpan, TimeSpan};
 pub use vm::{
-    Autostart, BadCmdLine, Balloon, Boot, CmdLine, HugePages, Memory, OnChange, OnTimeout, Ready,
-    Restart, Serial, Sharing, Vcpus, Vm,
+    Autostart, BadCmdLine, Balloon, Boot, CmdLine, HugePages, Memory, OnChange, OnTimeout, Panic,
+    Ready, Restart, Serial, Sharing, Vcpus, Vm, Watchdog,
 };
 
 /// A whole host: what `nkudo.toml` and its drop-ins mean.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Host {
-    pub hypervisor: HypervisorName,
+    pub hypervisor: ProgramName,
+    #[serde(default = "ProgramName::virtiofsd")]
+    pub virtiofsd: ProgramName,
+    #[serde(default = "ProgramName::swtpm")]
+    pub swtpm: ProgramName,
     pub state_dir: AbsolutePath,
     pub network_backend: NetworkBackend,
     #[serde(default)]
@@ -66,10 +72,22 @@ pub struct Host {
     pub vms: BTreeMap<VmId, Vm>,
 }
 
-/// How the cloud-hypervisor binary is named in the file.
+impl ProgramName {
+    /// The virtiofsd of a host that names none.
+    pub fn virtiofsd() -> Self {
+        Self::OnPath("virtiofsd".to_owned())
+    }
+
+    /// The swtpm of a host that names none.
+    pub fn swtpm() -> Self {
+        Self::OnPath("swtpm".to_owned())
+    }
+}
+
+/// How a program is named in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum HypervisorName {
+pub enum ProgramName {
     /// Looked up on PATH when a generation is rendered.
     OnPath(String),
     Absolute(AbsolutePath),

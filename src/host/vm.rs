@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AbsolutePath, CloudInit, Disk, Limits, Nic, Size, TimeSpan, VmId};
+use super::{AbsolutePath, CloudInit, Disk, Limits, Nic, Share, Size, TimeSpan, VmId};
 
 /// Everything about one VM that nkudo acts on. What a changed field costs is in `plan::cost`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,15 @@ pub struct Vm {
     /// What the guest finds at its boot; without it there is no seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_init: Option<CloudInit>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<Share>,
+    /// Where the state of the VM's TPM is, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<AbsolutePath>,
+    #[serde(default, skip_serializing_if = "Watchdog::is_off")]
+    pub watchdog: Watchdog,
+    #[serde(default, skip_serializing_if = "Panic::is_unseen")]
+    pub panic: Panic,
     /// The guest's vsock context id; the host's end is `vsock.sock` in the VM's runtime directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vsock_cid: Option<NonZeroU32>,
@@ -96,6 +105,54 @@ pub enum Balloon {
     Off,
     /// Deflates when the guest runs out of memory, and reports free pages to the host.
     On,
+}
+
+/// Whether a guest that hangs is reset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Watchdog {
+    #[default]
+    Off,
+    /// By a virtio-watchdog, once the guest has opened it.
+    On,
+}
+
+impl Watchdog {
+    pub const fn of(wanted: bool) -> Self {
+        if wanted { Self::On } else { Self::Off }
+    }
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde calls it with a reference"
+    )]
+    fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
+}
+
+/// What the VMM learns of a panic of the guest's kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Panic {
+    #[default]
+    Unseen,
+    /// The guest tells it by a pvpanic device.
+    Told,
+}
+
+impl Panic {
+    pub const fn of(told: bool) -> Self {
+        if told { Self::Told } else { Self::Unseen }
+    }
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde calls it with a reference"
+    )]
+    fn is_unseen(&self) -> bool {
+        *self == Self::Unseen
+    }
 }
 
 /// What the VM boots.

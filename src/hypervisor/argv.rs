@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 use std::ops::RangeFrom;
 
 use crate::host::{
-    Balloon, Boot, Disk, DiskAccess, DiskFormat, HugePages, Memory, Nic, Rate, Serial, Sharing, Vm,
+    Balloon, Boot, Disk, DiskAccess, DiskFormat, HugePages, Memory, Nic, Panic, Rate, Serial,
+    Share, Sharing, Vm, VmId, Watchdog,
 };
+use crate::unit::{share_socket, tpm_socket};
 
 use super::Version;
 
@@ -13,7 +15,13 @@ use super::Version;
 ///
 /// The TAPs are the unit's extra file descriptors, which systemd passes as 3 and up in the order
 /// of the NICs (`ExtraFileDescriptors=`, org.freedesktop.systemd1(5)).
-pub fn argv(vm: &Vm, seed: Option<&Disk>, version: Version, runtime_dir: &str) -> Vec<String> {
+pub fn argv(
+    id: &VmId,
+    vm: &Vm,
+    seed: Option<&Disk>,
+    version: Version,
+    runtime_dir: &str,
+) -> Vec<String> {
     let mut args: Vec<String> = Vec::new();
     let mut option = |name: &str, values: Vec<String>| {
         args.push(format!("--{name}"));
@@ -71,6 +79,19 @@ pub fn argv(vm: &Vm, seed: Option<&Disk>, version: Version, runtime_dir: &str) -
             "net",
             vm.nics.iter().map(|one| nic(one, &mut next)).collect(),
         );
+    }
+    if !vm.shares.is_empty() {
+        let share = |share: &Share| format!("tag={},socket={}", share.tag, share_socket(id, share));
+        option("fs", vm.shares.iter().map(share).collect());
+    }
+    if vm.tpm.is_some() {
+        option("tpm", vec![format!("socket={}", tpm_socket(id))]);
+    }
+    if vm.watchdog == Watchdog::On {
+        option("watchdog", Vec::new());
+    }
+    if vm.panic == Panic::Told {
+        option("pvpanic", Vec::new());
     }
     if let Some(cid) = vm.vsock_cid {
         option(

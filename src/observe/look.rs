@@ -19,7 +19,7 @@ use crate::host::VmId;
 use crate::link::{LinkError, Netlink};
 use crate::network::{self, NETWORKD_DIR};
 use crate::systemd::ManagerProxy;
-use crate::unit::RUNTIME_ROOT;
+use crate::unit::{RUNTIME_ROOT, companions_directory};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
@@ -161,6 +161,11 @@ fn remains() -> Result<BTreeMap<VmId, Remains>, ObserveError> {
         };
         let specification = specification(&id)?;
         remains.entry(id).or_default().specification = specification;
+    }
+    for name in names(&companions_directory())? {
+        if let Ok(id) = name.parse() {
+            remains.entry(id).or_default();
+        }
     }
     for name in names(&crate::seed::directory_of_volumes())? {
         if let Some(id) = name.strip_suffix(".img").and_then(|id| id.parse().ok()) {

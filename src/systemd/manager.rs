@@ -17,7 +17,7 @@ pub type UnitListing = (
     OwnedObjectPath,
 );
 
-/// A unit of the `aux` argument of StartTransientUnit, of which nkudo sends none.
+/// A unit of the `aux` argument of StartTransientUnit: one that is made in the same transaction.
 pub(crate) type Auxiliary<'a> = (String, Vec<(String, Variant<'a>)>);
 
 #[zbus::proxy(

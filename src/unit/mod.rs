@@ -6,6 +6,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod companion;
 mod dhcp;
 mod escape;
 mod limits;
@@ -15,6 +16,9 @@ mod setting;
 mod text;
 mod vm;
 
+pub use companion::{
+    companion_root, companions, companions_directory, share_socket, sockets_directory, tpm_socket,
+};
 pub use dhcp::{dhcp_digest, dhcp_unit, dhcp_unit_name, leases_file};
 pub use limits::{Limit, LimitValues, limit_values, read_limits};
 pub use property::{Property, Value};

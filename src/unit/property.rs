@@ -104,6 +104,9 @@ fn property(key: &str, setting: &Setting) -> Property {
         Setting::JournalField { name, value } => {
             same(Value::Bytes(vec![format!("{name}={value}").into_bytes()]))
         }
+        Setting::Capabilities(all) => same(Value::U64(
+            all.iter().fold(0, |mask, (_, number)| mask | 1 << number),
+        )),
         Setting::NoCapabilities => same(Value::U64(0)),
         Setting::NetworkServerCapabilities => same(Value::U64(NETWORK_SERVER)),
         Setting::IpcNamespacesOnly => same(Value::U64(CLONE_NEWIPC)),

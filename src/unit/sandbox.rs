@@ -3,6 +3,7 @@
 
 use crate::host::{AbsolutePath, Disk, DiskAccess, Vm, VmId};
 
+use super::companion::sockets_directory;
 use super::setting::{Bind, Setting};
 use super::vm::{Builder, Programs, RUNTIME_ROOT, text, user_name, words};
 
@@ -18,7 +19,7 @@ impl Builder {
         self.service("RootDirectoryStartOnly", Setting::Flag(true));
         self.service("MountAPIVFS", Setting::Flag(true));
         self.service("BindLogSockets", Setting::Flag(true));
-        self.binds(vm, seed, programs);
+        self.binds(id, vm, seed, programs);
         self.service("PrivateDevices", Setting::Flag(true));
         self.service("DevicePolicy", text("closed"));
         self.service(
@@ -93,7 +94,7 @@ impl Builder {
         );
     }
 
-    fn binds(&mut self, vm: &Vm, seed: Option<&Disk>, programs: &Programs) {
+    fn binds(&mut self, id: &VmId, vm: &Vm, seed: Option<&Disk>, programs: &Programs) {
         let system = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/nix/store"];
         let is_bound = |path: &str| {
             ["/usr/", "/nix/store/"]
@@ -128,6 +129,10 @@ impl Builder {
                 .filter(|p| writable(p))
                 .map(|p| Bind(p.to_owned())),
         );
+        if !vm.shares.is_empty() || vm.tpm.is_some() {
+            // The directory: its sockets are made anew when their server restarts.
+            read_write.push(Bind(sockets_directory(id).to_string()));
+        }
         self.service("BindPaths", Setting::Binds(read_write));
     }
 }

@@ -39,6 +39,8 @@ pub enum Setting {
         name: &'static str,
         value: String,
     },
+    /// `CapabilityBoundingSet=` of these, each with its number (linux/capability.h).
+    Capabilities(&'static [(&'static str, u32)]),
     /// `CapabilityBoundingSet=` of nothing.
     NoCapabilities,
     /// CAP_NET_BIND_SERVICE, CAP_NET_ADMIN and CAP_NET_RAW (capabilities(7)).

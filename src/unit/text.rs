@@ -75,6 +75,10 @@ fn value(setting: &Setting) -> String {
         Setting::NetworkServerCapabilities => {
             "CAP_NET_BIND_SERVICE CAP_NET_ADMIN CAP_NET_RAW".to_owned()
         }
+        Setting::Capabilities(all) => {
+            let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+            names.join(" ")
+        }
         Setting::NoCapabilities => String::new(),
         Setting::IpcNamespacesOnly => "ipc".to_owned(),
         Setting::CpuQuota { usec_per_sec } => format!("{}%", usec_per_sec / 10_000),

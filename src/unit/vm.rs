@@ -10,6 +10,7 @@ use crate::hypervisor::{self, Version};
 use crate::seed;
 
 use super::Unit;
+use super::companion::companions;
 use super::setting::{Exec, Privilege, Section, Setting};
 
 /// Where everything of nkudo's is that dies with the boot.
@@ -26,6 +27,12 @@ pub struct Programs {
     pub hypervisor: Utf8PathBuf,
     pub hypervisor_version: Version,
     pub nkudo: Utf8PathBuf,
+    /// Where a VM has a share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtiofsd: Option<Utf8PathBuf>,
+    /// Where a VM has a TPM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swtpm: Option<Utf8PathBuf>,
 }
 
 /// The field of a unit's journal entries that says which generation it is of.
@@ -61,9 +68,7 @@ pub(super) fn user_name(id: &VmId) -> String {
 /// another VM's disk is not merely forbidden, it is not there, whatever its mode.
 pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation: u64) -> Unit {
     let runtime_dir = format!("{RUNTIME_ROOT}/vms/{id}");
-    let mut unit = Builder {
-        settings: Vec::new(),
-    };
+    let mut unit = Builder::default();
     unit.unit("Description", text(format!("Virtual machine {id}")));
     // Stopped before the network goes away at shutdown.
     unit.unit("After", words(["network.target"]));
@@ -71,6 +76,13 @@ pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation
     // lets go of a unit that points to another; one that another points to would stay loaded.
     unit.unit("Before", words([SHUTDOWN_UNIT]));
     unit.unit("Wants", words([SHUTDOWN_UNIT]));
+    let companions = companions(id, vm, programs);
+    if !companions.is_empty() {
+        let names = || words(companions.iter().map(|unit| unit.name.as_str()));
+        unit.unit("After", names());
+        // Not stronger: it is the VMM that says what it misses, and it waits for one that restarts.
+        unit.unit("Wants", names());
+    }
     unit.unit(
         "StartLimitIntervalSec",
         Setting::Span(Duration::from_secs(60)),
@@ -91,6 +103,7 @@ pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation
     let mut argv = vec![programs.hypervisor.to_string()];
     let seed = seed::disk(id, vm);
     argv.extend(hypervisor::argv(
+        id,
         vm,
         seed.as_ref(),
         programs.hypervisor_version,
@@ -171,12 +184,13 @@ pub(super) fn words<W: Into<String>>(values: impl IntoIterator<Item = W>) -> Set
     Setting::Words(values.into_iter().map(Into::into).collect())
 }
 
+#[derive(Default)]
 pub(super) struct Builder {
-    settings: Vec<(Section, &'static str, Setting)>,
+    pub(super) settings: Vec<(Section, &'static str, Setting)>,
 }
 
 impl Builder {
-    fn unit(&mut self, key: &'static str, setting: Setting) {
+    pub(super) fn unit(&mut self, key: &'static str, setting: Setting) {
         self.settings.push((Section::Unit, key, setting));
     }
 
@@ -280,6 +294,10 @@ mod tests {
                 trust: Trust::Checked,
             }],
             cloud_init: None,
+            shares: Vec::new(),
+            tpm: None,
+            watchdog: crate::host::Watchdog::Off,
+            panic: crate::host::Panic::Unseen,
             vsock_cid: None,
             serial: Serial::Journal,
             autostart: Autostart::Yes,
@@ -300,6 +318,8 @@ mod tests {
                 minor: 0,
             },
             nkudo: "/usr/bin/nkudo".into(),
+            virtiofsd: None,
+            swtpm: None,
         };
         (id, vm, programs)
     }

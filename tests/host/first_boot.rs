@@ -266,7 +266,7 @@ fn cloud_init_reads_the_seed_as_it_was_written() {
     host.guest("web", Then::PowerOffWhenAsked);
     let mac = "52:54:00:12:34:56";
     let config = [
-        LAN,
+        &format!("{LAN}dhcp = true\n"),
         &vm("web", "").replace(
             "network = \"lan\"",
             &format!("network = \"lan\"\nmac = \"{mac}\""),

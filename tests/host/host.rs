@@ -229,6 +229,7 @@ impl Host {
             "/run/nkudo/booted",
             "/run/nkudo/held",
             "/run/nkudo/seeds",
+            "/run/nkudo/companions",
             "-mindepth",
             "1",
         ]);

@@ -24,6 +24,7 @@ mod bare;
 mod bench;
 mod boot;
 mod cgroup;
+mod companions;
 mod disks;
 mod escapes;
 mod first_boot;
@@ -130,6 +131,7 @@ fn main() -> std::process::ExitCode {
         (Needs::Machine, escapes::CASES),
         (Needs::Machine, first_boot::CASES),
         (Needs::FatReader, first_boot::READ),
+        (Needs::Machine, companions::CASES),
         (Needs::Machine, boot::CASES),
         (Needs::Machine, refusals::CASES),
         (Needs::Machine, interruption::CASES),

@@ -52,6 +52,8 @@ fn manifest(ids: &[&str]) -> Manifest {
         hypervisor: "/usr/bin/cloud-hypervisor".into(),
         hypervisor_version: version(),
         nkudo: "/usr/bin/nkudo".into(),
+        virtiofsd: None,
+        swtpm: None,
     };
     let rendering = Rendering {
         host: &host,

@@ -19,6 +19,23 @@ pub struct HostTable {
     #[schemars(length(min = 1))]
     pub hypervisor: Option<String>,
 
+    /// The virtiofsd that runs for each `[[vm.<id>.share]]`: an absolute path, or the name of a program on
+    /// PATH or in /usr/libexec, /usr/lib or /usr/lib/qemu.
+    ///
+    /// Default: `"virtiofsd"`
+    /// Example: `virtiofsd = "/usr/libexec/virtiofsd"`
+    /// Becomes: `ExecStart=` of a share's unit
+    #[schemars(length(min = 1))]
+    pub virtiofsd: Option<String>,
+
+    /// The swtpm that runs for each VM with `tpm = true`: an absolute path, or the name of a program on PATH.
+    ///
+    /// Default: `"swtpm"`
+    /// Example: `swtpm = "/usr/bin/swtpm"`
+    /// Becomes: `ExecStart=` of a TPM's unit
+    #[schemars(length(min = 1))]
+    pub swtpm: Option<String>,
+
     /// Where generations and the disks that nkudo makes are kept.
     ///
     /// `--state-dir` and `NKUDO_STATE_DIR` go before it.

@@ -21,6 +21,7 @@ mod host;
 mod image;
 mod network;
 mod reference;
+mod share;
 mod value;
 mod vm;
 mod walk;

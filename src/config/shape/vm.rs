@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 
 use super::cloud_init::CloudInitTable;
 use super::disk::DiskTable;
+use super::share::ShareTable;
 use super::value::{Address, Mac, MaybeCidr, Name, OneOrMore, Path, Size, TimeSpan};
 
 /// A virtual machine: one transient unit, `nkudo-vm@<id>.service`, that runs cloud-hypervisor.
@@ -81,6 +82,33 @@ pub struct VmTable {
     /// Example: `cloud-init = { ssh-authorized-keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample me@example.org"] }`
     /// Becomes: a disk labelled CIDATA
     pub cloud_init: Option<CloudInitTable>,
+
+    /// Directories of the host that the guest has, one `[[vm.<id>.share]]` each.
+    ///
+    /// Default: `[]`
+    /// Becomes: `--fs`, and a unit that runs virtiofsd
+    pub share: Option<Vec<ShareTable>>,
+
+    /// Whether the VM has a TPM 2.0, whose state is kept in `vms/<id>/tpm` of the state directory.
+    ///
+    /// Default: `false`
+    /// Example: `tpm = true`
+    /// Becomes: `--tpm`, and the unit `nkudo-swtpm@<id>.service`
+    pub tpm: Option<bool>,
+
+    /// Whether a guest that hangs is reset: a watchdog device, which counts once the guest has opened it.
+    ///
+    /// Default: `false`
+    /// Example: `watchdog = true`
+    /// Becomes: `--watchdog`
+    pub watchdog: Option<bool>,
+
+    /// Whether a guest can tell that its kernel panicked: a pvpanic device. The VMM writes it to its log.
+    ///
+    /// Default: `false`
+    /// Example: `pvpanic = true`
+    /// Becomes: `--pvpanic`
+    pub pvpanic: Option<bool>,
 
     /// The guest's vsock context id: 3 to 4294967294, no two VMs the same.
     ///

@@ -3,7 +3,9 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _};
 use std::os::fd::{BorrowedFd, RawFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use rustix::ioctl::{Getter, Opcode, ioctl, opcode};
 
@@ -57,6 +59,26 @@ pub(super) fn open(options: &Options) -> Result<Devices, Chain> {
         _files: files,
         _vsock: vsock,
     })
+}
+
+/// Connects to those that serve devices, and waits for one that is not there yet, as the real one does.
+pub(super) fn connect(options: &Options) -> Result<Vec<UnixStream>, Chain> {
+    let connect = |path: &PathBuf| {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            match UnixStream::connect(path) {
+                Ok(stream) => return Ok(stream),
+                Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(100)),
+                Err(err) => {
+                    return Err(device([
+                        "Cannot create a device of another process".to_owned(),
+                        format!("{}: {err}", path.display()),
+                    ]));
+                }
+            }
+        }
+    };
+    options.sockets.iter().map(connect).collect()
 }
 
 fn device<const N: usize>(links: [String; N]) -> Chain {

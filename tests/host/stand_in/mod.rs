@@ -107,6 +107,7 @@ async fn run(options: &Options, mut log: Option<&mut File>) -> Result<(), Chain>
         api.disk(disk.clone(), devices::disk(disk)?);
     }
     let _devices = devices::open(options)?;
+    let mut served = devices::connect(options)?;
     let mut cpu = Cpu::boot(&image)?;
     let (mut serial, mut typed) = Serial::to(options.serial.as_deref())?;
     api.state("Running");
@@ -142,6 +143,9 @@ async fn run(options: &Options, mut log: Option<&mut File>) -> Result<(), Chain>
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             () = &mut idle => {
+                // They serve one connection each.
+                served.clear();
+                served.extend(devices::connect(options)?);
                 cpu = Cpu::boot(&image)?;
                 events.tell("vm", "rebooted");
             }

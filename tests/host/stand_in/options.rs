@@ -24,6 +24,8 @@ pub(super) struct Options {
     /// The TAPs, each by the file descriptors of its queues.
     pub(super) taps: Vec<Vec<i32>>,
     pub(super) vsock: Option<PathBuf>,
+    /// Where others serve devices: virtiofsd, swtpm.
+    pub(super) sockets: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
@@ -57,7 +59,8 @@ pub(super) enum Refusal {
 }
 
 /// The options with one value that may be given once.
-const SINGLE: [&str; 13] = [
+const SINGLE: [&str; 14] = [
+    "tpm",
     "api-socket",
     "log-file",
     "event-monitor",
@@ -73,7 +76,9 @@ const SINGLE: [&str; 13] = [
     "console",
 ];
 /// Those with several values. Release 53 takes them twice too; 46 to 51 do not, and nkudo runs with those.
-const SEVERAL: [&str; 2] = ["disk", "net"];
+const SEVERAL: [&str; 3] = ["disk", "net", "fs"];
+/// Those without a value.
+const FLAGS: [&str; 2] = ["watchdog", "pvpanic"];
 
 impl Options {
     pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Refusal> {
@@ -87,6 +92,7 @@ impl Options {
             .version(VERSION)
             .args(single)
             .args(several)
+            .args(FLAGS.map(|name| Arg::new(name).long(name).action(ArgAction::SetTrue)))
             .group(
                 ArgGroup::new("payload")
                     .args(["firmware", "kernel"])
@@ -159,6 +165,7 @@ impl Options {
                 return Err(vec![format!("Error parsing --{name}")]);
             }
         }
+        let sockets = served(matches)?;
         let vsock = one("vsock").map(|text| vsock(text)).transpose()?;
         let api_socket = one("api-socket").map(|text| {
             let path = text.strip_prefix("path=").unwrap_or(text);
@@ -186,8 +193,39 @@ impl Options {
                 .map(|text| net(text, vcpus))
                 .collect::<Result<_, _>>()?,
             vsock,
+            sockets,
         })
     }
+}
+
+/// The sockets of the devices that others serve.
+fn served(matches: &ArgMatches) -> Result<Vec<PathBuf>, Vec<String>> {
+    let one = |name: &str| matches.get_one::<String>(name);
+    let all = |name: &str| matches.get_many::<String>(name).into_iter().flatten();
+    let shared = one("memory").is_some_and(|text| {
+        ["shared=on", "hugepages=on"]
+            .iter()
+            .any(|word| text.contains(word))
+    });
+    let mut sockets = Vec::new();
+    for text in all("fs") {
+        let share = Keys::parse("fs", text, &["tag", "socket", "num_queues", "queue_size"])?;
+        let (Some(_), Some(socket)) = (share.get("tag"), share.get("socket")) else {
+            return Err(vec!["Error parsing --fs: tag or socket missing".to_owned()]);
+        };
+        if !shared {
+            return invalid(
+                "Using vhost-user requires using shared memory or huge pages".to_owned(),
+            );
+        }
+        sockets.push(PathBuf::from(socket));
+    }
+    if let Some(text) = one("tpm") {
+        let tpm = Keys::parse("tpm", text, &["socket"])?;
+        let socket = tpm.get("socket").unwrap_or_default();
+        sockets.push(PathBuf::from(socket));
+    }
+    Ok(sockets)
 }
 
 fn disk(text: &str) -> Result<Disk, Vec<String>> {

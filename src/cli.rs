@@ -30,8 +30,11 @@ pub enum Command {
     /// It also warns of what may surprise: a network that nobody uses, more memory than this host
     /// has.
     ///
-    /// Exit codes: 0, no mistakes; 1, a file could not be read, or the host is too old; 2, wrong
-    /// usage; 3, mistakes.
+    /// Kernels and firmwares are looked at: one that is missing, unreadable for VMs, or for another
+    /// architecture is a mistake, and so is a disk or an image that is missing.
+    ///
+    /// Exit codes: 0, no mistakes; 1, a file could not be read or booted, or the host is too old; 2,
+    /// wrong usage; 3, mistakes.
     Check(Check),
 
     /// Make a generation of the configuration; the host stays as it is

@@ -13,6 +13,7 @@
 //! ```
 
 pub mod apply;
+pub mod boot_file;
 pub mod booted;
 pub mod cli;
 pub mod collect;

@@ -21,7 +21,7 @@ fn said(output: &Output) -> String {
 
 #[test]
 fn a_good_file_is_said_to_be_good() {
-    let output = check(&["examples/hello.toml"]);
+    let output = check(&["--elsewhere", "examples/hello.toml"]);
     assert_eq!(said(&output), "1 VM, 1 network: no mistakes\n");
     assert_eq!(output.status.code(), Some(0));
 }
@@ -52,7 +52,7 @@ fn what_is_no_file_is_an_error_and_not_a_wait() {
 #[test]
 fn a_warning_is_no_mistake_unless_it_is_to_be_strict() {
     let file = "tests/diagnostics/warnings/a-network-has-no-vm.toml";
-    let output = check(&[file]);
+    let output = check(&["--elsewhere", file]);
     let text = said(&output);
     assert!(
         text.starts_with("warning: no VM is on network `spare`"),
@@ -90,4 +90,38 @@ fn a_file_that_is_on_another_host_is_no_mistake_there() {
     let output = check(&["--elsewhere", file]);
     assert_eq!(said(&output), "1 VM, 0 networks: no mistakes\n");
     assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_kernel_that_cannot_be_booted_here_and_files_that_are_missing_are_said() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    // An ELF file of RISC-V, for which there is no nkudo.
+    let mut elf = vec![0; 64];
+    elf[..4].copy_from_slice(b"\x7fELF");
+    elf[18] = 243;
+    std::fs::write(path("riscv"), elf).expect("a file");
+    std::fs::write(path("text"), "no kernel").expect("a file");
+    let toml = format!(
+        "[vm.a]\nkernel = \"{0}\"\n[vm.b]\nkernel = \"{1}\"\n[vm.c]\nfirmware = \"{0}\"\n\
+         [vm.d]\nfirmware = \"{1}\"\ndisk = [{{ path = \"/nowhere/d.raw\" }}]\n\
+         [vm.e]\nfirmware = \"/nowhere/fw\"\n[image.i]\nsource = \"/nowhere/i.raw\"\n",
+        path("riscv"),
+        path("text"),
+    );
+    std::fs::write(path("nkudo.toml"), toml).expect("a file");
+    let output = check(&[&path("nkudo.toml")]);
+    let text = said(&output);
+    for expected in [
+        format!("VM a cannot boot {}: it is for riscv64", path("riscv")),
+        format!("VM b cannot boot {}: it is no kernel", path("text")),
+        format!("VM c cannot boot {}: it is for riscv64", path("riscv")),
+        "VM d: cannot find its disk /nowhere/d.raw".to_owned(),
+        "VM e cannot boot /nowhere/fw: No such file".to_owned(),
+        "image i: cannot find /nowhere/i.raw".to_owned(),
+    ] {
+        assert!(text.contains(&expected), "{expected}\n{text}");
+    }
+    assert!(!text.contains("VM d cannot boot"), "{text}");
+    assert_eq!(output.status.code(), Some(1));
 }

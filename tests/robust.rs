@@ -15,7 +15,7 @@ use std::process::{Command, Output, Stdio};
 fn check(path: &str, stdin: Stdio) -> Output {
     Command::new("sh")
         .args(["-c", "ulimit -v 1048576; exec timeout 300 \"$@\"", "sh"])
-        .args([env!("CARGO_BIN_EXE_nkudo"), "check", path])
+        .args([env!("CARGO_BIN_EXE_nkudo"), "check", "--elsewhere", path])
         .stdin(stdin)
         .output()
         .unwrap()

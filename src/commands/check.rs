@@ -16,7 +16,7 @@ use crate::systemd::ManagerProxy;
 
 use super::configured::{self, traced};
 use super::sources::Missing;
-use super::{Exit, block_on};
+use super::{Exit, block_on, host_files};
 
 pub fn run(check: &Check) -> anyhow::Result<Exit> {
     let (missing, capacity) = if check.elsewhere {
@@ -43,6 +43,18 @@ pub fn run(check: &Check) -> anyhow::Result<Exit> {
     };
     for obstacle in &too_old {
         tracing::error!("{obstacle}");
+    }
+    let files = if check.elsewhere {
+        Vec::new()
+    } else {
+        host_files::mistakes(&host)
+    };
+    for mistake in &files {
+        tracing::error!("{mistake}");
+    }
+    if !files.is_empty() {
+        tracing::info!("hint: `--elsewhere` checks the configuration of another host");
+        return Ok(Exit::Failed);
     }
     let count = |number: usize, one: &str| {
         let plural = if number == 1 { "" } else { "s" };

@@ -27,6 +27,7 @@ pub mod switch;
 mod carry_out;
 mod configured;
 mod confirm;
+mod host_files;
 mod programs;
 mod sources;
 mod state_dir;

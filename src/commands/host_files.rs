@@ -1,0 +1,104 @@
+//! Looks at the files that a configuration names and that have to be on this host already.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+
+use camino::Utf8Path;
+
+use crate::boot_file::{self, Role};
+use crate::host::{AbsolutePath, Boot, DiskOrigin, Host, ImageFile, Location, VmId};
+
+/// What is wrong with them, a sentence each.
+pub(super) fn mistakes(host: &Host) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    let images = host.state_dir.join(&["images"]);
+    // A switch fetches those, and makes disks in the state directory.
+    let is_fetched = |path: &AbsolutePath| path.as_path().starts_with(images.as_path());
+    for (name, image) in &host.images {
+        for file in image.files() {
+            let path = match file {
+                ImageFile::Here { path, .. } => path,
+                ImageFile::Stored(stored) => match &stored.from {
+                    Location::Path(path) => path,
+                    Location::Url(_) => continue,
+                },
+            };
+            if let Err(err) = fs::metadata(path.as_path()) {
+                mistakes.push(format!("image {name}: cannot find {path}: {err}"));
+            }
+        }
+    }
+    // Many VMs boot the same file: it is looked at, and complained of, once.
+    let mut seen: BTreeMap<(&AbsolutePath, Option<Role>), BootFile<'_>> = BTreeMap::new();
+    for (id, vm) in &host.vms {
+        let boots: Vec<(&AbsolutePath, Option<Role>)> = match &vm.boot {
+            Boot::Kernel { kernel, initrd, .. } => std::iter::once((kernel, Some(Role::Kernel)))
+                .chain(initrd.as_ref().map(|initrd| (initrd, None)))
+                .collect(),
+            Boot::Firmware(firmware) => vec![(firmware, Some(Role::Firmware))],
+        };
+        for (path, role) in boots.into_iter().filter(|(path, _)| !is_fetched(path)) {
+            seen.entry((path, role))
+                .and_modify(|file| file.others += 1)
+                .or_insert_with(|| BootFile {
+                    first: id,
+                    others: 0,
+                    mistake: boots_from(path.as_path(), role).err(),
+                });
+        }
+        for disk in &vm.disks {
+            if disk.origin == DiskOrigin::Existing
+                && let Err(err) = fs::metadata(disk.path.as_path())
+            {
+                mistakes.push(format!(
+                    "VM {id}: cannot find its disk {}: {err}",
+                    disk.path
+                ));
+            }
+        }
+    }
+    for ((path, _), file) in seen {
+        if let Some(why) = file.mistake {
+            let others = match file.others {
+                0 => String::new(),
+                more => format!(" (and {more} more)"),
+            };
+            mistakes.push(format!(
+                "VM {}{others} cannot boot {path}: {why}",
+                file.first
+            ));
+        }
+    }
+    mistakes
+}
+
+/// A file that VMs boot.
+struct BootFile<'a> {
+    first: &'a VmId,
+    /// How many other VMs boot it.
+    others: usize,
+    mistake: Option<String>,
+}
+
+fn boots_from(path: &Utf8Path, role: Option<Role>) -> Result<(), String> {
+    let metadata = fs::metadata(path).map_err(|err| err.to_string())?;
+    // Opening a FIFO waits for a writer.
+    if !metadata.is_file() {
+        return Err("it is not a regular file".to_owned());
+    }
+    if metadata.permissions().mode() & 0o004 == 0 {
+        return Err(format!(
+            "the VM's user cannot read it; `chmod o+r {path}` lets everybody"
+        ));
+    }
+    let Some(role) = role else { return Ok(()) };
+    let mut first = Vec::new();
+    let read = File::open(path).and_then(|file| {
+        let length = boot_file::LENGTH as u64;
+        file.take(length).read_to_end(&mut first)
+    });
+    read.map_err(|err| err.to_string())?;
+    boot_file::check(role, &first, std::env::consts::ARCH).map_err(|err| err.to_string())
+}

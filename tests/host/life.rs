@@ -325,8 +325,11 @@ fn all_vms_stop_with_their_slice() {
     host.machine.ok(&["systemctl", "stop", "nkudo.slice"]);
     host.is_gone("web");
     host.is_gone("db");
-    host.nkudo(&["switch"]).done();
+    // A person stopped them: that holds them, as `systemctl stop` of each does.
+    host.nkudo(&["switch"]).done().says("it is held");
     for id in ["web", "db"] {
+        assert_eq!(host.property(id, "ActiveState"), "inactive");
+        host.nkudo(&["start", id]).done();
         assert_eq!(host.property(id, "ActiveState"), "active");
         host.tap_is_in(id, "nk-lan");
     }

@@ -212,6 +212,8 @@ fn vcpus(value: &Value<'_>) -> Option<Vcpus> {
 
 const DEFAULT_MEMORY: Size = Size::from_mib(512);
 const LEAST_MEMORY: Size = Size::from_mib(16);
+/// What a virtio-mem region is a multiple of; cloud-hypervisor refuses any other.
+const HOTPLUG_BLOCK: Size = Size::from_mib(128);
 
 fn default_memory(size: Size) -> Memory {
     Memory {
@@ -285,6 +287,16 @@ fn memory(value: &Value<'_>) -> Option<Memory> {
             "`max` is {max}, which is less than the size, {size}"
         ));
         good = false;
+    }
+    if let Some(max_value) = max_value.as_ref().filter(|_| max > size) {
+        let more = Size::from_bytes(max.bytes() - size.bytes());
+        if !more.is_multiple_of(HOTPLUG_BLOCK) {
+            max_value.error_with_hint(
+                format!("`max` is {more} more than the size, and that is not a multiple of {HOTPLUG_BLOCK}"),
+                "the guest gets more memory in Linux's blocks, which are of that size",
+            );
+            good = false;
+        }
     }
     if let HugePages::Of(page) = hugepages {
         // The value that is wrong, or the page size where the memory's size is the default.

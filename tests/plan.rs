@@ -32,8 +32,8 @@ use nkudo::hypervisor::Version;
 use nkudo::network::{self, Backend};
 use nkudo::observe::{
     Admin, Below, DhcpUnit, DroppingChain, HeldBy, Holder, Hypervisor, Link, LinkKind, MadeDisk,
-    NetworkFacts, Networkd, Observed, Remains, Route, Rules, Specification, Storage,
-    SystemdVersion, Traffic, Unit, UnitFacts, UnitOrigin, UnitState,
+    NetworkFacts, NetworkManager, Networkd, Observed, Remains, Route, Rules, Specification,
+    Storage, SystemdVersion, Traffic, Unit, UnitFacts, UnitOrigin, UnitState,
 };
 use nkudo::plan::{Pending, PlanDocument, Request, Switch, obstacles_document, plan};
 use nkudo::unit::{Programs, limit_values, read_limits};
@@ -73,6 +73,8 @@ struct Differs {
     routes: BTreeMap<String, String>,
     /// `absent`: it is not installed.
     dnsmasq: Option<Presence>,
+    /// It is not there, otherwise.
+    network_manager: Option<NetworkManagerIs>,
     /// Whether IPv6 is forwarded on all links or none.
     old_kernel: bool,
     /// VMs whose booted specification is missing.
@@ -85,6 +87,14 @@ struct Differs {
     locked: BTreeMap<AbsolutePath, String>,
     /// Programs that there are not.
     missing_programs: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum NetworkManagerIs {
+    /// Of what `before` has.
+    Told,
+    Untold,
 }
 
 /// A disk that is not there as `before` declares it.
@@ -461,6 +471,11 @@ fn network_facts(before: &Manifest, backend: Backend, differs: &Differs) -> Netw
         dnsmasq: differs
             .dnsmasq
             .map_or(Some("/usr/sbin/dnsmasq".into()), |_| None),
+        network_manager: match differs.network_manager {
+            None => NetworkManager::Absent,
+            Some(NetworkManagerIs::Untold) => NetworkManager::There(None),
+            Some(NetworkManagerIs::Told) => NetworkManager::There(network::network_manager(host)),
+        },
         ..NetworkFacts::default()
     };
     let links = links(before);

@@ -8,6 +8,7 @@
 mod companion;
 mod live;
 mod network;
+mod network_manager;
 mod outcome;
 mod run_files;
 mod seed;

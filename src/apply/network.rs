@@ -26,6 +26,7 @@ impl Apply<'_> {
     /// Makes and changes bridges.
     pub(super) async fn networks(&self, plan: &Plan) -> anyhow::Result<()> {
         self.check_rules(plan).await?;
+        self.tell_network_manager(plan).await?;
         write_files(plan)?;
         let wanted: BTreeMap<&LinkName, &BridgeStep> = plan
             .bridges
@@ -189,7 +190,7 @@ impl Apply<'_> {
                 tracing::info!("removed bridge {name}");
             }
         }
-        Ok(())
+        self.forget_network_manager(plan).await
     }
 }
 

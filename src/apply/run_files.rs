@@ -11,7 +11,7 @@ use crate::booted::Booted;
 use crate::files;
 use crate::generation::{GcRoots, Unneeded, paths};
 use crate::host::{LinkName, Vm, VmId};
-use crate::network::NETWORKD_DIR;
+use crate::network::{NETWORK_MANAGER_DIR, NETWORKD_DIR};
 use crate::observe::{HeldBy, held_directory, stopping_directory, uplinks_directory};
 use crate::unit::{Programs, RUNTIME_ROOT, TRANSIENT, companions_directory};
 
@@ -70,6 +70,7 @@ pub(super) fn ensure_directories() -> anyhow::Result<()> {
         held_directory(),
         stopping_directory(),
         NETWORKD_DIR.into(),
+        Utf8Path::new(NETWORK_MANAGER_DIR).join("conf.d"),
         TRANSIENT.into(),
     ];
     for directory in written {

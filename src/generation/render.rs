@@ -50,6 +50,9 @@ impl Rendering<'_> {
         for (name, text) in network::files(self.host, backend) {
             files.insert(format!("network/{name}").into(), text.into_bytes());
         }
+        if let Some(text) = network::network_manager(self.host) {
+            files.insert("network/NetworkManager.conf".into(), text.into_bytes());
+        }
         for (vm_id, first_boot) in self.first_boots {
             let vm = self.host.vms.get(vm_id);
             if let Some((vm, cloud_init)) = vm.and_then(|vm| Some((vm, vm.cloud_init.as_ref()?))) {

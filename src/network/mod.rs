@@ -1,12 +1,14 @@
-//! What networks lead to, as data: networkd's files, nftables' rules, dnsmasq's command line.
+//! What networks lead to, as data: networkd's and NetworkManager's files, nftables' rules, dnsmasq's command line.
 
 #![deny(clippy::disallowed_methods)]
 
 mod dnsmasq;
+mod network_manager;
 mod networkd;
 mod nftables;
 
 pub use dnsmasq::dnsmasq;
+pub use network_manager::{NETWORK_MANAGER_DIR, NETWORK_MANAGER_FILE, network_manager};
 pub use networkd::{NETWORKD_DIR, files, is_ours, network_file_name, uplink_file_name};
 pub use nftables::{NO_RULES, TABLES, rules};
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::units::{fields_of_transient, state};
-use super::{DhcpUnit, NetworkFacts, ObserveError, Sysctls};
+use super::{DhcpUnit, NetworkFacts, NetworkManager, ObserveError, Sysctls};
 use crate::files;
 use crate::host::{LinkName, NetworkName};
+use crate::network::{NETWORK_MANAGER_DIR, NETWORK_MANAGER_FILE};
 use crate::nft;
 use crate::systemd::ManagerProxy;
 use crate::unit::RUNTIME_ROOT;
@@ -36,6 +37,7 @@ pub(super) async fn network_facts(
             ours: sysctls_ours()?,
         },
         dnsmasq: dnsmasq(),
+        network_manager: network_manager()?,
     })
 }
 
@@ -116,6 +118,16 @@ fn sysctls_ours() -> Result<BTreeMap<String, String>, ObserveError> {
         Some((name.trim().to_owned(), value.trim().to_owned()))
     };
     Ok(text.lines().filter_map(line).collect())
+}
+
+fn network_manager() -> Result<NetworkManager, ObserveError> {
+    if !Utf8Path::new(NETWORK_MANAGER_DIR).is_dir() {
+        return Ok(NetworkManager::Absent);
+    }
+    let path = Utf8Path::new(NETWORK_MANAGER_FILE);
+    let text = files::read(path).map_err(super::look::failed(path))?;
+    let text = text.map(|text| String::from_utf8_lossy(&text).into_owned());
+    Ok(NetworkManager::There(text))
 }
 
 /// dnsmasq is a system program: a shell's PATH may lack where it is.

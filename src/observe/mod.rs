@@ -19,7 +19,7 @@ pub use look::{
     systemd_version,
 };
 pub use look_network::{SYSCTL_FILE, uplinks_directory};
-pub use network::{DhcpUnit, DroppingChain, NetworkFacts, Route, Rules, Sysctls};
+pub use network::{DhcpUnit, DroppingChain, NetworkFacts, NetworkManager, Route, Rules, Sysctls};
 pub use observed::{
     Admin, Detail, HeldBy, Hypervisor, Link, LinkKind, Networkd, Observed, Remains, Specification,
     SystemdVersion, Traffic, Unit, UnitFacts, UnitOrigin, UnitState,

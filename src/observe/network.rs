@@ -24,6 +24,15 @@ pub struct NetworkFacts {
     pub sysctls: Sysctls,
     /// Where dnsmasq is, if it is there.
     pub dnsmasq: Option<Utf8PathBuf>,
+    pub network_manager: NetworkManager,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum NetworkManager {
+    #[default]
+    Absent,
+    /// It runs, or did since the host booted; with nkudo's file for it.
+    There(Option<String>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -32,8 +32,8 @@ pub use change::{Change, Cost, changes};
 pub use json::{PlanDocument, obstacles_document};
 pub use live::Live;
 pub use network_plan::{
-    DhcpStep, NetworkPlan, PortOwner, PortStep, RulesReason, RulesStep, Sysctl, SysctlStep,
-    VlanStep, Warning,
+    DhcpStep, NetworkManagerStep, NetworkPlan, PortOwner, PortStep, RulesReason, RulesStep, Sysctl,
+    SysctlStep, VlanStep, Warning,
 };
 pub use obstacle::Obstacle;
 pub use request::{OnFailure, Pending, Request, Switch};

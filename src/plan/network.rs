@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Action, Attach, BridgeStep, Plan, Request};
+use super::{Action, Attach, BridgeStep, NetworkManagerStep, Plan, Request};
 use crate::host::{Bridge, Host, LinkName, Network, NetworkBackend};
 use crate::network::{self, Backend};
-use crate::observe::{Admin, Link, LinkKind, Networkd, Observed};
+use crate::observe::{Admin, Link, LinkKind, NetworkManager, Networkd, Observed};
 
 pub(super) fn backend(host: &Host, observed: &Observed) -> Backend {
     match (host.network_backend, observed.networkd) {
@@ -41,10 +41,27 @@ pub(super) fn steps(plan: &mut Plan, host: &Host, observed: &Observed, request: 
             .cloned()
             .collect();
     }
+    plan.network.network_manager = network_manager(host, observed, request);
     plan.write_files = files
         .into_iter()
         .filter(|(name, text)| seen.get(name) != Some(text))
         .collect();
+}
+
+/// What becomes of the file for NetworkManager.
+fn network_manager(
+    host: &Host,
+    observed: &Observed,
+    request: &Request,
+) -> Option<NetworkManagerStep> {
+    let NetworkManager::There(seen) = &observed.network.network_manager else {
+        return None;
+    };
+    Some(match (network::network_manager(host), seen) {
+        (Some(text), seen) if seen.as_ref() != Some(&text) => NetworkManagerStep::Write(text),
+        (None, Some(_)) if request.is_whole() => NetworkManagerStep::Remove,
+        _ => NetworkManagerStep::Keep,
+    })
 }
 
 /// Whether a step makes the bridge.

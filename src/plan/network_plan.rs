@@ -18,6 +18,8 @@ pub struct NetworkPlan {
     pub rules: RulesStep,
     pub sysctls: SysctlStep,
     pub dhcp: BTreeMap<NetworkName, DhcpStep>,
+    /// What becomes of the file for NetworkManager, where that is there.
+    pub network_manager: Option<NetworkManagerStep>,
     /// What somebody should know of, and what stops nothing.
     pub warnings: Vec<Warning>,
 }
@@ -95,6 +97,14 @@ pub enum DhcpStep {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkManagerStep {
+    Keep,
+    /// With this text.
+    Write(String),
+    Remove,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Warning {
     /// Another table drops what networks need to be passed on.
     Dropped {
@@ -118,6 +128,7 @@ impl NetworkPlan {
             && self.rules == RulesStep::Keep
             && self.sysctls == SysctlStep::default()
             && self.dhcp.is_empty()
+            && matches!(self.network_manager, None | Some(NetworkManagerStep::Keep))
     }
 }
 
@@ -133,6 +144,15 @@ impl NetworkPlan {
                 text,
             });
         };
+        let action = match self.network_manager {
+            Some(NetworkManagerStep::Write(_)) => Some("write"),
+            Some(NetworkManagerStep::Remove) => Some("remove"),
+            None | Some(NetworkManagerStep::Keep) => None,
+        };
+        if let Some(action) = action {
+            let text = format!("NetworkManager file nkudo.conf: {action}");
+            step("network-manager-file", &"nkudo.conf", action, text);
+        }
         for (link, vlan) in &self.vlans {
             let (action, what) = match vlan {
                 VlanStep::Create { vlan, uplink } => (

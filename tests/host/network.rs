@@ -12,6 +12,7 @@ cases![
     several_nics_have_a_tap_each_in_their_bridges,
     a_catch_all_of_the_administrators_does_not_get_the_taps,
     what_the_host_sends_reaches_every_tap,
+    network_manager_is_told_while_there_are_networks,
 ];
 
 fn addresses(host: &Host, name: &str) -> Vec<String> {
@@ -194,4 +195,25 @@ fn what_the_host_sends_reaches_every_tap() {
 fn dropped(host: &Host, id: &str) -> u64 {
     let path = format!("/sys/class/net/nkt-{id}-0/statistics/tx_dropped");
     host.machine.ok(&["cat", &path]).trim().parse().unwrap()
+}
+
+/// Where its directory is, NetworkManager runs: nothing else of it is needed for the file.
+fn network_manager_is_told_while_there_are_networks() {
+    let host = Host::boot(Networkd::Off);
+    let there = |path: &str| host.machine.run(&["test", "-e", path]).status.success();
+    let file = "/run/NetworkManager/conf.d/nkudo.conf";
+    host.switch_to(LAN).done();
+    assert!(!there("/run/NetworkManager"));
+    host.machine.ok(&["mkdir", "/run/NetworkManager"]);
+    host.nkudo(&["switch"])
+        .done()
+        .says("NetworkManager file nkudo.conf: write");
+    assert_eq!(
+        host.machine.ok(&["cat", file]),
+        "[keyfile]\nunmanaged-devices+=interface-name:nkt-*;interface-name:nk-lan\n"
+    );
+    host.nkudo(&["switch"]).done().says("nothing to do");
+    host.switch_to("").done();
+    assert!(!there(file));
+    host.nkudo(&["switch"]).done().says("nothing to do");
 }

@@ -456,6 +456,16 @@ fn storage(before: &Manifest, differs: &Differs) -> Storage {
     storage
 }
 
+fn network_manager(before: &Manifest, differs: &Differs) -> NetworkManager {
+    match differs.network_manager {
+        None => NetworkManager::Absent,
+        Some(NetworkManagerIs::Untold) => NetworkManager::There(None),
+        Some(NetworkManagerIs::Told) => {
+            NetworkManager::There(network::network_manager(&before.host))
+        }
+    }
+}
+
 /// Everything else of the network that is as `before` says, but for what differs.
 fn network_facts(before: &Manifest, backend: Backend, differs: &Differs) -> NetworkFacts {
     let host = &before.host;
@@ -471,11 +481,7 @@ fn network_facts(before: &Manifest, backend: Backend, differs: &Differs) -> Netw
         dnsmasq: differs
             .dnsmasq
             .map_or(Some("/usr/sbin/dnsmasq".into()), |_| None),
-        network_manager: match differs.network_manager {
-            None => NetworkManager::Absent,
-            Some(NetworkManagerIs::Untold) => NetworkManager::There(None),
-            Some(NetworkManagerIs::Told) => NetworkManager::There(network::network_manager(host)),
-        },
+        network_manager: network_manager(before, differs),
         ..NetworkFacts::default()
     };
     let links = links(before);

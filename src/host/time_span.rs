@@ -50,7 +50,11 @@ impl FromStr for TimeSpan {
         if !written_as_systemd {
             return Err(BadTimeSpan::Notation);
         }
-        let span: jiff::SignedDuration = text.parse().map_err(|_| BadTimeSpan::Notation)?;
+        // A SignedDuration would take no days, which is how a day is printed; months have no length.
+        let span: jiff::Span = text.parse().map_err(|_| BadTimeSpan::Notation)?;
+        let span = span
+            .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
+            .map_err(|_| BadTimeSpan::Notation)?;
         let span = Duration::try_from(span).map_err(|_| BadTimeSpan::TooShort)?;
         if span < Duration::from_millis(1) {
             Err(BadTimeSpan::TooShort)
@@ -112,6 +116,10 @@ mod tests {
             ("2min", "2min"),
             ("1h 30min", "1h 30min"),
             ("1500ms", "1s 500ms"),
+            ("24h", "1d"),
+            ("25h", "1d 1h"),
+            ("2w", "14d"),
+            ("365d", "365d"),
         ] {
             let span: TimeSpan = text.parse().unwrap();
             assert_eq!(span.to_string(), printed);
@@ -121,7 +129,16 @@ mod tests {
 
     #[test]
     fn other_notations_are_refused() {
-        for text in ["90", "", "PT90S", "-5s", "5 parsecs", "1h ago", "infinity"] {
+        for text in [
+            "90",
+            "",
+            "PT90S",
+            "-5s",
+            "5 parsecs",
+            "1h ago",
+            "infinity",
+            "1mo",
+        ] {
             assert_eq!(
                 text.parse::<TimeSpan>(),
                 Err(BadTimeSpan::Notation),

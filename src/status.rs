@@ -15,7 +15,7 @@ use crate::host::{Disk, Nic, Vm, VmId};
 use crate::hypervisor::events::Guest;
 use crate::journal::LastExit;
 use crate::observe::{Admin, Closer, Observed, Specification, Unit, UnitState, VmmHealth};
-use crate::plan::{Change, Cost, changes};
+use crate::plan::{Change, Cost, Reason, changes, upgrades};
 use crate::unit::vm_unit_name;
 use crate::vmm::VmState;
 
@@ -50,6 +50,8 @@ pub struct VmStatus {
     pub restarts: u32,
     /// What differs between what it was started from and what is declared.
     pub pending: Vec<Pending>,
+    /// What it runs with that is newer by now, and that it gets when it is restarted.
+    pub upgrades: Vec<Upgrade>,
     /// systemd's `Result`, where its unit failed.
     pub result: Option<String>,
     /// The administrator's drop-ins, which change the unit.
@@ -111,6 +113,15 @@ pub struct Pending {
     pub new: Option<String>,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Upgrade {
+    /// `hypervisor`, `nkudo`, or `unit` where this nkudo makes another one of the same specification.
+    pub what: &'static str,
+    /// For people, as a plan has it.
+    pub text: String,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
@@ -144,7 +155,8 @@ impl fmt::Display for State {
 /// A generation that was switched to, with its number.
 pub type Current<'a> = Option<(u64, &'a Manifest)>;
 
-/// The status of every VM that is declared or has a unit.
+/// The status of every VM that is declared or has a unit. The manifest's programs are those that a
+/// restart would use.
 pub fn status(
     current: Current<'_>,
     newest: Option<u64>,
@@ -189,6 +201,15 @@ fn vm(id: &VmId, current: Current<'_>, observed: &Observed, closer: &Closer) -> 
         }
         _ => Vec::new(),
     };
+    let upgrades = match (unit, current, wanted, observed.remains.get(id)) {
+        (Some(unit), Some((_, manifest)), Some(_), Some(remains)) if runs(unit) => {
+            match &remains.specification {
+                Specification::Known(booted) => upgrades(booted, &manifest.programs),
+                Specification::Absent | Specification::Unreadable => Vec::new(),
+            }
+        }
+        _ => Vec::new(),
+    };
     // What it was started from, where it runs.
     let specification = match observed.remains.get(id).map(|r| &r.specification) {
         Some(Specification::Known(booted)) if unit.is_some() => Some(&booted.vm),
@@ -210,10 +231,11 @@ fn vm(id: &VmId, current: Current<'_>, observed: &Observed, closer: &Closer) -> 
         generation: unit.and_then(|unit| unit.generation),
         restarts: facts.map_or(0, |facts| facts.restarts),
         pending,
+        upgrades: upgrades.iter().map(upgrade).collect(),
         result: facts
             .filter(|facts| facts.result != "success")
             .map(|facts| facts.result.clone()),
-        drop_ins: facts.map_or_else(Vec::new, |facts| facts.drop_ins.clone()),
+        drop_ins: unit.map_or_else(Vec::new, |unit| unit.drop_ins.clone()),
         memory: usage.memory,
         cpu: usage.cpu,
         nics: nics(specification, observed, closer),
@@ -227,6 +249,21 @@ fn vm(id: &VmId, current: Current<'_>, observed: &Observed, closer: &Closer) -> 
         guest: (closer.guests.get(id) == Some(&Guest::Panicked)).then_some("panicked"),
         last_exit: closer.exits.get(id).cloned(),
         diagnosis: diagnosis::of_lines(&closer.lines),
+    }
+}
+
+/// Whether there is a VMM, or will be in a moment.
+fn runs(unit: &Unit) -> bool {
+    matches!(unit.state, UnitState::Active | UnitState::Activating)
+}
+
+fn upgrade(reason: &Reason) -> Upgrade {
+    Upgrade {
+        what: match reason {
+            Reason::Upgraded { what, .. } => what,
+            _ => "unit",
+        },
+        text: reason.to_string(),
     }
 }
 

@@ -31,11 +31,12 @@ use nkudo::host::{
 use nkudo::hypervisor::Version;
 use nkudo::network::{self, Backend};
 use nkudo::observe::{
-    Admin, Below, DhcpUnit, DroppingChain, HeldBy, Holder, Hypervisor, Link, LinkKind, MadeDisk,
-    NetworkFacts, NetworkManager, Networkd, Observed, Remains, Route, Rules, Specification,
-    Storage, SystemdVersion, Traffic, Unit, UnitFacts, UnitOrigin, UnitState,
+    Admin, Below, Closer, DhcpUnit, DroppingChain, HeldBy, Holder, Hypervisor, Link, LinkKind,
+    MadeDisk, NetworkFacts, NetworkManager, Networkd, Observed, Remains, Route, Rules,
+    Specification, Storage, SystemdVersion, Traffic, Unit, UnitFacts, UnitOrigin, UnitState,
 };
-use nkudo::plan::{Pending, PlanDocument, Request, Switch, obstacles_document, plan};
+use nkudo::plan::{Pending, Plan, PlanDocument, Reason, Request, Switch, obstacles_document, plan};
+use nkudo::status::status;
 use nkudo::unit::{Programs, limit_values, read_limits};
 use serde::Deserialize;
 
@@ -144,6 +145,9 @@ struct UnitDiffers {
     /// Lines of drop-ins that SetUnitProperties made.
     #[serde(default)]
     set: String,
+    /// Files of drop-ins that the administrator made.
+    #[serde(default)]
+    drop_ins: Vec<String>,
 }
 
 fn active() -> String {
@@ -231,6 +235,7 @@ fn planned(case: &Path) -> (String, String) {
     };
     match plan(&after, &observed, &request) {
         Ok(plan) => {
+            status_shows_the_same_upgrades(&plan, &after, &observed, case);
             let json = serde_json::to_string_pretty(&PlanDocument::of(&plan)).unwrap() + "\n";
             let mut text = plan.to_string();
             if plan.is_empty() {
@@ -259,6 +264,23 @@ fn planned(case: &Path) -> (String, String) {
             });
             (text, json + "\n")
         }
+    }
+}
+
+/// `nkudo status` says of upgrades what the plan says.
+fn status_shows_the_same_upgrades(plan: &Plan, after: &Manifest, observed: &Observed, case: &Path) {
+    let status = status(Some((2, after)), None, observed, &Closer::default());
+    for (id, step) in &plan.vms {
+        let planned: Vec<String> = step
+            .reasons
+            .iter()
+            .filter(|reason| matches!(reason, Reason::Upgraded { .. } | Reason::OtherUnit))
+            .map(ToString::to_string)
+            .collect();
+        let vm = status.vms.iter().find(|vm| vm.id == *id);
+        let upgrades = vm.into_iter().flat_map(|vm| &vm.upgrades);
+        let shown: Vec<String> = upgrades.map(|upgrade| upgrade.text.clone()).collect();
+        assert_eq!(shown, planned, "{id} in {}", case.display());
     }
 }
 
@@ -662,6 +684,7 @@ fn unit(before: &Manifest, id: &VmId) -> Unit {
             .get(id)
             .map(|vm| limit_values(&vm.limits))
             .unwrap_or_default(),
+        drop_ins: Vec::new(),
         facts: None,
     }
 }
@@ -698,8 +721,8 @@ fn change_unit(observed: &mut Observed, before: &Manifest, id: &VmId, change: &U
         result: change.result.clone(),
         restarts: change.restarts,
         since: 1,
-        drop_ins: Vec::new(),
     });
+    unit.drop_ins.clone_from(&change.drop_ins);
     if let Some(file) = &change.file {
         unit.origin = UnitOrigin::File(file.clone());
     }

@@ -5,7 +5,7 @@ use camino::Utf8PathBuf;
 
 use crate::host::{Host, ProgramName, VmId};
 use crate::hypervisor::Version;
-use crate::observe::{self, Hypervisor};
+use crate::observe::{self, Hypervisor, Observed};
 use crate::unit::Programs;
 
 /// The programs by absolute path, symbolic links resolved: the sandbox has only the file itself,
@@ -69,6 +69,17 @@ fn companion(name: &ProgramName, key: &str, id: &VmId, what: &str) -> anyhow::Re
     found
         .canonicalize_utf8()
         .with_context(|| format!("VM {id} has {what}, and {found} is not there"))
+}
+
+/// What VMs that start now are started with: this nkudo, and the hypervisor as it is by now.
+pub(super) fn as_now(programs: &mut Programs, observed: &Observed) {
+    // Without an answer, a generation's own word is the best that there is.
+    if let Ok(nkudo) = nkudo() {
+        programs.nkudo = nkudo;
+    }
+    if let Hypervisor::Found(version) = observed.hypervisor {
+        programs.hypervisor_version = version;
+    }
 }
 
 /// This program, which is what the unit's steps are.

@@ -16,7 +16,7 @@ use crate::generation::{Manifest, Store};
 use crate::observe::{Detail, closer, observe};
 use crate::status::{LinkStatus, State, Status, VmStatus, status};
 
-use super::{Exit, block_on, print, state_dir};
+use super::{Exit, block_on, print, programs, state_dir};
 
 pub fn run(arguments: &Arguments, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     let store = Store::new(&state_dir::state_dir(given));
@@ -54,19 +54,25 @@ async fn look(
     store: &Store,
     connections: &Connections,
 ) -> anyhow::Result<Status> {
-    let current: Option<(u64, Manifest)> = match store.current()? {
+    let mut current: Option<(u64, Manifest)> = match store.current()? {
         Some(number) => Some((number, store.manifest(number)?)),
         None => None,
     };
     let newest = store.newest()?;
+    let hypervisor = current
+        .as_ref()
+        .map(|(_, manifest)| manifest.programs.hypervisor.clone());
     let observed = observe(
         &connections.bus,
         &connections.manager,
         &connections.netlink,
-        None,
+        hypervisor.as_deref(),
         Detail::Status,
     );
     let observed = observed.await?;
+    if let Some((_, manifest)) = &mut current {
+        programs::as_now(&mut manifest.programs, &observed);
+    }
     let none = BTreeMap::new();
     let declared = current
         .as_ref()
@@ -260,6 +266,9 @@ fn details(vm: &VmStatus) -> String {
         );
         line("pending", change);
     }
+    for upgrade in &vm.upgrades {
+        line("pending", upgrade.text.clone());
+    }
     if let Some(exit) = &vm.last_exit {
         let message = exit.message.split_once(" ended: ");
         let message = message.map_or(exit.message.as_str(), |(_, why)| why);
@@ -303,9 +312,11 @@ fn remarks(vm: &VmStatus) -> Vec<String> {
     if !vm.declared {
         remarks.push("not declared: the next switch stops it".to_owned());
     }
-    if !vm.pending.is_empty() {
-        let fields: Vec<&str> = vm.pending.iter().map(|one| one.field.as_str()).collect();
-        remarks.push(format!("pending until restarted: {}", fields.join(", ")));
+    let fields = vm.pending.iter().map(|one| one.field.as_str());
+    let upgrades = vm.upgrades.iter().map(|one| one.what);
+    let pending: Vec<&str> = fields.chain(upgrades).collect();
+    if !pending.is_empty() {
+        remarks.push(format!("pending until restarted: {}", pending.join(", ")));
     }
     if !vm.drop_ins.is_empty() {
         remarks.push("changed by drop-ins".to_owned());

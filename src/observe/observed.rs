@@ -116,6 +116,8 @@ pub struct Unit {
     pub generation: Option<u64>,
     /// The limits of its definition: of its text, and of the drop-ins that SetUnitProperties made.
     pub limits: LimitValues,
+    /// The administrator's drop-ins, as systemd has read them.
+    pub drop_ins: Vec<String>,
     /// What it takes a call per unit to know; `None` where nobody asked, which is so for units that
     /// simply run, unless a status is wanted.
     pub facts: Option<UnitFacts>,
@@ -131,8 +133,6 @@ pub struct UnitFacts {
     pub restarts: u32,
     /// When its last start began, in microseconds since 1970; 0 where it did not.
     pub since: u64,
-    /// The administrator's drop-ins.
-    pub drop_ins: Vec<String>,
 }
 
 /// How much of the units is wanted.

@@ -21,6 +21,12 @@ const DROP_INS: [&str; 5] = [
     "/run/systemd/system.control",
     "/usr/local/lib/systemd/system",
 ];
+/// Whether a drop-in is in one of these places.
+pub(super) fn is_administrators(path: &str) -> bool {
+    let path = Utf8Path::new(path);
+    DROP_INS.iter().any(|root| path.starts_with(root))
+}
+
 /// Drop-ins of all VMs.
 const SHARED: [&str; 3] = ["nkudo-vm@.service.d", "nkudo-.service.d", "service.d"];
 /// Where systemd keeps each unit's invocation, as a link that is made when the unit starts.
@@ -36,7 +42,6 @@ pub(super) struct Known {
     /// Microseconds since 1970.
     pub(super) since: Option<u64>,
     pub(super) restarts: Option<u32>,
-    pub(super) drop_ins: Option<Vec<String>>,
 }
 
 /// What a VM uses, by its control group.
@@ -73,11 +78,7 @@ impl Running {
 
     pub(super) fn known(&self, id: &VmId) -> Known {
         let unit = vm_unit_name(id);
-        let own = format!("{unit}.d");
-        let changed = self
-            .drop_ins
-            .iter()
-            .any(|name| *name == own || SHARED.contains(&name.as_str()));
+        let changed = self.may_have_drop_ins(id);
         let started = modified(&Utf8Path::new(INVOCATIONS).join(format!("invocation:{unit}")));
         let created = modified(&Utf8Path::new(TRANSIENT).join(&unit));
         // systemd waits a second at least before it starts a unit again (RestartSec=), unless a
@@ -92,8 +93,15 @@ impl Running {
             main_pid: self.main_pid(id),
             since: started,
             restarts,
-            drop_ins: (!changed).then(Vec::new),
         }
+    }
+
+    /// Whether there is a directory of drop-ins for the unit; systemd knows which of its files count.
+    pub(super) fn may_have_drop_ins(&self, id: &VmId) -> bool {
+        let own = format!("{}.d", vm_unit_name(id));
+        self.drop_ins
+            .iter()
+            .any(|name| *name == own || SHARED.contains(&name.as_str()))
     }
 
     /// The one process of a unit that runs; with several it is for systemd to say which is the VMM.

@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use zbus::wire::ObjectPath;
 use zbus::{Connection, OwnedVariant};
 
-use super::running::{Known, Running};
+use super::running::{Known, Running, is_administrators};
 use super::{Detail, Unit, UnitFacts, UnitOrigin, UnitState};
 use crate::files;
 use crate::host::VmId;
@@ -36,11 +36,10 @@ pub(super) async fn units(
         // `not-found`: only named by another unit's dependency.
         (listing.2 != "not-found").then_some((id, listing))
     });
-    let running = (detail == Detail::Status).then(Running::look);
-    let running = running.as_ref();
+    let running = &Running::look();
     let units = stream::iter(loaded)
         .map(|(id, listing)| async move {
-            let unit = unit(connection, &id, listing, running).await?;
+            let unit = unit(connection, &id, listing, running, detail).await?;
             Ok::<_, zbus::Error>((id, unit))
         })
         .buffer_unordered(IN_FLIGHT)
@@ -52,7 +51,8 @@ async fn unit(
     connection: &Connection,
     id: &VmId,
     listing: UnitListing,
-    running: Option<&Running>,
+    running: &Running,
+    detail: Detail,
 ) -> zbus::Result<Option<Unit>> {
     let mut unit = Unit {
         state: state(&listing.3),
@@ -61,6 +61,7 @@ async fn unit(
         digest: None,
         generation: None,
         limits: LimitValues::new(),
+        drop_ins: Vec::new(),
         facts: None,
     };
     // The text says who the unit is without a call: systemd removes it with the unit.
@@ -86,14 +87,27 @@ async fn unit(
     }
     let path = listing.6.as_ref();
     if unit.state == UnitState::Active && unit.digest.is_some() {
-        if let Some(running) = running {
-            let known = running.known(id);
-            unit.facts = match facts(connection, &path, known).await {
-                Ok(facts) => Some(facts),
-                Err(zbus::Error::MethodError(..)) => return Ok(None),
-                Err(err) => return Err(err),
+        let asked = async {
+            let drop_ins = async {
+                if running.may_have_drop_ins(id) {
+                    drop_ins(connection, &path).await
+                } else {
+                    Ok(Vec::new())
+                }
             };
-        }
+            let facts = async {
+                match detail {
+                    Detail::Plan => Ok(None),
+                    Detail::Status => facts(connection, &path, running.known(id)).await.map(Some),
+                }
+            };
+            tokio::try_join!(drop_ins, facts)
+        };
+        (unit.drop_ins, unit.facts) = match asked.await {
+            Ok(asked) => asked,
+            Err(zbus::Error::MethodError(..)) => return Ok(None),
+            Err(err) => return Err(err),
+        };
         return Ok(Some(unit));
     }
     let read = async {
@@ -103,9 +117,10 @@ async fn unit(
             property::<Vec<Vec<u8>>>(connection, &path, Interface::Service, "LogExtraFields"),
             property::<String>(connection, &path, Interface::Service, "Result"),
             facts(connection, &path, Known::default()),
+            drop_ins(connection, &path),
         )
     };
-    let (transient, file, fields, result, facts) = match read.await {
+    let (transient, file, fields, result, facts, drop_ins) = match read.await {
         Ok(properties) => properties,
         // It was unloaded in between: a transient unit that has ended is gone.
         Err(zbus::Error::MethodError(..)) => return Ok(None),
@@ -124,6 +139,7 @@ async fn unit(
         .filter_map(|field| std::str::from_utf8(field).ok());
     identify(&mut unit, fields);
     unit.facts = Some(UnitFacts { result, ..facts });
+    unit.drop_ins = drop_ins;
     Ok(Some(unit))
 }
 
@@ -133,7 +149,7 @@ async fn facts(
     path: &ObjectPath<'_>,
     known: Known,
 ) -> zbus::Result<UnitFacts> {
-    let (main_pid, since, restarts, drop_ins) = tokio::try_join!(
+    let (main_pid, since, restarts) = tokio::try_join!(
         or_ask(
             known.main_pid,
             connection,
@@ -155,25 +171,22 @@ async fn facts(
             Interface::Service,
             "NRestarts"
         ),
-        or_ask::<Vec<String>>(
-            known.drop_ins,
-            connection,
-            path,
-            Interface::Unit,
-            "DropInPaths"
-        ),
     )?;
     Ok(UnitFacts {
         main_pid,
         result: "success".to_owned(),
         restarts,
         since,
-        // What SetUnitProperties keeps beside a transient unit is nkudo's own.
-        drop_ins: drop_ins
-            .into_iter()
-            .filter(|path| !path.starts_with(TRANSIENT))
-            .collect(),
     })
+}
+
+/// Asks for the administrator's drop-ins.
+async fn drop_ins(connection: &Connection, path: &ObjectPath<'_>) -> zbus::Result<Vec<String>> {
+    let mut drop_ins: Vec<String> =
+        property(connection, path, Interface::Unit, "DropInPaths").await?;
+    // What SetUnitProperties keeps beside a transient unit is nkudo's own.
+    drop_ins.retain(|path| is_administrators(path));
+    Ok(drop_ins)
 }
 
 async fn or_ask<T>(

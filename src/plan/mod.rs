@@ -18,7 +18,7 @@ mod uplink;
 mod vm;
 mod waves;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
 use ipnet::IpNet;
@@ -38,6 +38,7 @@ pub use network_plan::{
 pub use obstacle::Obstacle;
 pub use request::{OnFailure, Pending, Request, Switch};
 pub use storage::{DiskStep, GrowWhen, ImageStep, differs_from_made};
+pub use vm::upgrades;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -64,6 +65,8 @@ pub struct Plan {
     /// What becomes of disks, and what somebody should know of them.
     pub disks: BTreeMap<(VmId, DiskName), DiskStep>,
     pub network: NetworkPlan,
+    /// Files of the administrator that change units, and of which VMs: they are left alone.
+    pub drop_ins: BTreeMap<String, BTreeSet<VmId>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,6 +248,7 @@ pub fn plan(
     let backend = network::backend(&wanted.host, observed);
     let vms = vm::steps(wanted, observed, request);
     let mut plan = Plan {
+        drop_ins: vm::drop_ins(&vms, observed),
         backend,
         networkd: observed.networkd,
         stop: waves::stop(&vms, observed, request),

@@ -57,6 +57,18 @@ impl Plan {
         steps.extend(self.write_files.keys().map(|name| file(name, "write")));
         steps.extend(self.remove_files.iter().map(|name| file(name, "remove")));
         steps.extend(self.network.host_steps());
+        steps.extend(self.drop_ins.iter().map(|(path, vms)| {
+            let vms: Vec<&VmId> = vms.iter().collect();
+            HostStep {
+                kind: "drop-in",
+                name: path.clone(),
+                action: "keep",
+                text: format!(
+                    "drop-in {path}: keep it: it is the administrator's, and changes the unit of {}",
+                    listed(&vms)
+                ),
+            }
+        }));
         if self.writes_units() {
             steps.push(HostStep {
                 kind: "systemd",

@@ -76,6 +76,24 @@ fn step(id: &VmId, wanted: &Manifest, observed: &Observed, request: &Request) ->
     }
 }
 
+/// The administrator's drop-ins of the units that stay or are made again.
+pub(super) fn drop_ins(
+    steps: &BTreeMap<VmId, VmStep>,
+    observed: &Observed,
+) -> BTreeMap<String, BTreeSet<VmId>> {
+    let mut drop_ins: BTreeMap<String, BTreeSet<VmId>> = BTreeMap::new();
+    let stay = steps
+        .iter()
+        .filter(|(_, step)| !matches!(step.action, Action::Stop | Action::Clean));
+    for (id, _) in stay {
+        let unit = observed.units.get(id);
+        for path in unit.into_iter().flat_map(|unit| &unit.drop_ins) {
+            drop_ins.entry(path.clone()).or_default().insert(id.clone());
+        }
+    }
+    drop_ins
+}
+
 fn held(vm: &Vm, by: Option<&HeldBy>) -> Vec<Reason> {
     let held = Reason::Held(by.copied().unwrap_or(HeldBy::Nkudo));
     match vm.autostart {
@@ -133,7 +151,7 @@ impl Look<'_> {
                     .into_iter()
                     .filter(|one| changes.iter().all(|change| change.field != one.field))
                     .collect();
-                upgrades = self.upgrades(booted);
+                upgrades = self::upgrades(booted, &self.wanted.programs);
                 if new != booted.vm {
                     becomes = Some(Box::new(new));
                 }
@@ -181,37 +199,6 @@ impl Look<'_> {
         }
     }
 
-    /// What the VM runs with that is newer by now.
-    fn upgrades(&self, booted: &Booted) -> Vec<Reason> {
-        let (old, new) = (&booted.programs, &self.wanted.programs);
-        let mut upgrades = Vec::new();
-        let hypervisor = |programs: &Programs| {
-            let Programs {
-                hypervisor,
-                hypervisor_version,
-                ..
-            } = programs;
-            format!("{hypervisor} {hypervisor_version}")
-        };
-        if hypervisor(old) != hypervisor(new) {
-            upgrades.push(Reason::Upgraded {
-                what: "hypervisor",
-                old: hypervisor(old),
-                new: hypervisor(new),
-            });
-        }
-        if old.nkudo != new.nkudo {
-            upgrades.push(Reason::Upgraded {
-                what: "nkudo",
-                old: old.nkudo.to_string(),
-                new: new.nkudo.to_string(),
-            });
-        } else if booted.to_unit().digest() != booted.unit {
-            upgrades.push(Reason::OtherUnit);
-        }
-        upgrades
-    }
-
     fn specification(&self, unit: &Unit) -> Running<'_> {
         let remains = self.observed.remains.get(self.id);
         match remains.map(|remains| &remains.specification) {
@@ -227,6 +214,37 @@ impl Look<'_> {
             _ => Running::Unknown,
         }
     }
+}
+
+/// What a VM runs with that is newer by now, each a [`Reason::Upgraded`] or [`Reason::OtherUnit`].
+pub fn upgrades(booted: &Booted, new: &Programs) -> Vec<Reason> {
+    let old = &booted.programs;
+    let mut upgrades = Vec::new();
+    let hypervisor = |programs: &Programs| {
+        let Programs {
+            hypervisor,
+            hypervisor_version,
+            ..
+        } = programs;
+        format!("{hypervisor} {hypervisor_version}")
+    };
+    if hypervisor(old) != hypervisor(new) {
+        upgrades.push(Reason::Upgraded {
+            what: "hypervisor",
+            old: hypervisor(old),
+            new: hypervisor(new),
+        });
+    }
+    if old.nkudo != new.nkudo {
+        upgrades.push(Reason::Upgraded {
+            what: "nkudo",
+            old: old.nkudo.to_string(),
+            new: new.nkudo.to_string(),
+        });
+    } else if booted.to_unit().digest() != booted.unit {
+        upgrades.push(Reason::OtherUnit);
+    }
+    upgrades
 }
 
 /// Whether a change is made live by what is no step of the VM's: its TAP moves.

@@ -108,6 +108,13 @@ fn a_status_says_what_a_vm_is_uses_and_has() {
         .write(path, "[Service]\nCPUWeight=200\n", 0o644);
     host.machine.ok(&["systemctl", "daemon-reload"]);
     assert_eq!(status(&host, &[])["drop-ins"][0], path);
+    // A plan names it, and a switch leaves it alone.
+    let named = format!("drop-in {path}: keep it");
+    let diff = host.nkudo(&["diff"]).done().says("nothing to do");
+    assert!(diff.stdout.contains(&named), "{diff}");
+    host.nkudo(&["switch"]).done().says("nothing to do");
+    assert!(host.exists(path));
+    assert_eq!(host.property("web", "CPUWeight"), "200");
     host.machine.ok(&["ip", "link", "set", "nkt-web-0", "down"]);
     let details = host.nkudo(&["status", "web"]).done();
     assert!(

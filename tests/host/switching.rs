@@ -27,6 +27,7 @@ cases![
     a_restart_waits_until_the_old_tap_is_gone,
     a_switch_refuses_a_file_that_was_not_rendered,
     an_older_generation_can_be_switched_to,
+    generations_are_listed_gone_back_to_and_removed,
     twenty_vms_start_and_stop_at_once,
 ];
 
@@ -214,9 +215,11 @@ fn a_vm_that_failed_is_started_by_the_next_switch() {
 fn a_deferred_change_waits_for_the_restart() {
     let host = Host::boot(Networkd::On);
     host.guest("web", Then::PowerOffWhenAsked);
+    let copy = "cp \"$(command -v cloud-hypervisor)\" /usr/local/bin/vmm";
+    host.machine.ok(&["sh", "-c", copy]);
     let config = |memory: &str| {
         let more = format!("on-change = \"defer\"\nmemory = \"{memory}\"");
-        [LAN, &vm("web", &more)].concat()
+        ["[host]\nhypervisor = \"vmm\"\n", LAN, &vm("web", &more)].concat()
     };
     host.switch_to(&config("64M")).done();
     let pid = host.main_pid("web");
@@ -231,6 +234,29 @@ fn a_deferred_change_waits_for_the_restart() {
         .machine
         .ok(&["cat", &format!("/proc/{}/cmdline", host.main_pid("web"))]);
     assert!(argv.contains("size=96M"), "{argv}");
+    // So does an upgrade of the hypervisor, whatever `on-change` says.
+    let pid = host.main_pid("web");
+    let newer = "#!/bin/sh\necho cloud-hypervisor v99.0.0\n";
+    host.machine.write("/usr/local/bin/newer", newer, 0o755);
+    host.machine
+        .ok(&["mv", "/usr/local/bin/newer", "/usr/local/bin/vmm"]);
+    host.nkudo(&["switch"])
+        .done()
+        .says("VM web: pending until it is restarted: it runs with the hypervisor");
+    assert_eq!(host.main_pid("web"), pid);
+    let diff = host.nkudo(&["diff"]).done();
+    let status = host.nkudo(&["status", "web"]).done();
+    for (said, by) in [(&diff.stdout, &diff), (&status.stdout, &status)] {
+        let said = said.contains("and there is /usr/local/bin/vmm 99.0 now");
+        assert!(said, "{by}");
+    }
+    let status = host.nkudo(&["status"]).done();
+    let remark = "pending until restarted: hypervisor";
+    assert!(status.stdout.contains(remark), "{status}");
+    let status = host.nkudo(&["status", "--json"]).done();
+    let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+    let upgrades = &status["vms"][0]["upgrades"];
+    assert_eq!(upgrades[0]["what"], "hypervisor", "{upgrades}");
 }
 
 fn a_stopped_vm_is_left_alone_until_it_is_started() {
@@ -497,6 +523,93 @@ fn an_older_generation_can_be_switched_to() {
     host.nkudo(&["switch", "3"])
         .ended(1)
         .says("no generation 3");
+}
+
+fn generations_are_listed_gone_back_to_and_removed() {
+    let host = Host::boot(Networkd::Off);
+    for id in ["web", "db"] {
+        host.guest(id, Then::PowerOffWhenAsked);
+    }
+    let render = |toml: &[&str], why: &str| {
+        host.configure(&toml.concat());
+        let argv = ["env", "SUDO_USER=ada", "nkudo", "render", "--message", why];
+        host.machine.ok(&argv);
+    };
+    let (web, db) = (vm("web", ""), vm("db", ""));
+    let deferred = "on-change = \"defer\"\nmemory = \"128M\"";
+    render(&[LAN, &web], "a web server");
+    host.nkudo(&["switch"]).done();
+    let pid = host.main_pid("web");
+    render(&[LAN, &web, &db], "and a database");
+    host.nkudo(&["switch"]).done();
+    render(&[LAN, &vm("web", deferred), &db], "more memory");
+    render(&[LAN, &db], "no web server");
+    render(&[&vm_alone("db", "")], "no network");
+    let generations = || -> serde_json::Value {
+        let ran = host.nkudo(&["generations", "--json"]).done();
+        serde_json::from_str(&ran.stdout).unwrap()
+    };
+    let listing = generations();
+    assert_eq!(listing["current"], 2, "{listing}");
+    let rows = listing["generations"].as_array().unwrap();
+    let expected: [(&str, &[&str]); 5] = [
+        ("a web server", &["+web"]),
+        ("and a database", &["+db"]),
+        ("more memory", &["web"]),
+        ("no web server", &["-web"]),
+        ("no network", &["db", "networks"]),
+    ];
+    assert_eq!(rows.len(), expected.len(), "{listing}");
+    for (row, (message, changes)) in rows.iter().zip(expected) {
+        assert_eq!(row["message"], message, "{row}");
+        assert_eq!(row["rendered-by"], "ada", "{row}");
+        assert!(row["rendered-at"].is_string(), "{row}");
+        assert_eq!(row["changes"], serde_json::json!(changes), "{row}");
+    }
+    let table = host.nkudo(&["generations"]).done();
+    for said in ["2 (current)", "and a database", "ada", "+db"] {
+        assert!(table.stdout.contains(said), "{table}");
+    }
+
+    // Back, and back again; the VM that both have is not touched.
+    let current = || host.machine.ok(&["readlink", "/var/lib/nkudo/current"]);
+    host.nkudo(&["rollback"]).done();
+    assert_eq!(current(), "generations/1\n");
+    host.is_gone("db");
+    assert_eq!(host.main_pid("web"), pid);
+    host.nkudo(&["rollback"])
+        .ended(1)
+        .says("no generation older than the current");
+    for number in ["2", "3"] {
+        host.nkudo(&["switch", number]).done();
+        assert_eq!(host.main_pid("web"), pid);
+    }
+    host.nkudo(&["rollback", "2"]).done();
+    assert_eq!(current(), "generations/2\n");
+    host.nkudo(&["rollback", "3"])
+        .ended(1)
+        .says("generation 3 is not older");
+
+    // `web` runs from the first, the second is current, the third cannot be read, the last is the newest.
+    let third = "/var/lib/nkudo/generations/3/manifest.json";
+    host.machine.write(third, "{}", 0o600);
+    let gc = ["gc", "--keep", "1"];
+    let young = host
+        .nkudo(&[&gc[..], &["--older-than", "30d"]].concat())
+        .done();
+    assert_eq!(young.stdout, "", "{young}");
+    for argv in [[&gc[..], &["--dry-run"]].concat(), gc.to_vec()] {
+        let ran = host
+            .nkudo(&argv)
+            .done()
+            .says("generation 3 is kept: cannot read");
+        assert_eq!(ran.stdout, "4\n", "{ran}");
+    }
+    let left = host.machine.ok(&["ls", "/var/lib/nkudo/generations"]);
+    assert_eq!(left, "1\n2\n3\n5\n");
+    let error = &generations()["generations"][2]["error"];
+    assert!(error.as_str().unwrap().contains("cannot read"), "{error}");
+    assert_eq!(host.main_pid("web"), pid);
 }
 
 fn twenty_vms_start_and_stop_at_once() {

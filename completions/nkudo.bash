@@ -1468,7 +1468,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__status)
-            opts="-w -h -V --watch --json --state-dir --help --version"
+            opts="-w -h -V --watch --network --json --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -101,7 +101,8 @@ complete -c nkudo -n "__fish_nkudo_using_subcommand gc" -s h -l help -d 'Print h
 complete -c nkudo -n "__fish_nkudo_using_subcommand gc" -s V -l version -d 'Print version'
 complete -c nkudo -n "__fish_nkudo_using_subcommand status" -s w -l watch -d 'Look again every so many seconds, until Ctrl-C; with --json, a line each time' -r
 complete -c nkudo -n "__fish_nkudo_using_subcommand status" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
-complete -c nkudo -n "__fish_nkudo_using_subcommand status" -l json -d 'Print JSON, in the shape that docs/status.md describes'
+complete -c nkudo -n "__fish_nkudo_using_subcommand status" -l network -d 'Networks instead of VMs: their links, ports, leases, forwards'
+complete -c nkudo -n "__fish_nkudo_using_subcommand status" -l json -d 'Print JSON, in the shape that docs/status.md describes, for networks docs/networking.md'
 complete -c nkudo -n "__fish_nkudo_using_subcommand status" -s h -l help -d 'Print help'
 complete -c nkudo -n "__fish_nkudo_using_subcommand status" -s V -l version -d 'Print version'
 complete -c nkudo -n "__fish_nkudo_using_subcommand doctor" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r

@@ -373,7 +373,11 @@ pub struct Status {
           value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub watch: Option<u32>,
 
-    /// Print JSON, in the shape that docs/status.md describes
+    /// Networks instead of VMs: their links, ports, leases, forwards
+    #[arg(long, conflicts_with = "id")]
+    pub network: bool,
+
+    /// Print JSON, in the shape that docs/status.md describes, for networks docs/networking.md
     #[arg(long)]
     pub json: bool,
 }

@@ -33,6 +33,7 @@ pub mod interruption;
 pub mod journal;
 pub mod link;
 pub mod network;
+pub mod network_status;
 pub mod nft;
 pub mod observe;
 pub mod plan;

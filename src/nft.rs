@@ -81,6 +81,11 @@ async fn tables() -> anyhow::Result<Option<String>> {
     Ok(all)
 }
 
+/// How nft lists nkudo's rules for IP, with their counters; nothing where it cannot.
+pub async fn counted() -> Option<String> {
+    run(&["list", "table", "inet", "nkudo"], "").await.ok()
+}
+
 #[derive(Debug, Deserialize)]
 struct Listing {
     nftables: Vec<Object>,

@@ -22,6 +22,7 @@ pub mod schema;
 pub mod shutdown;
 pub mod ssh;
 pub mod status;
+mod status_network;
 pub mod switch;
 
 mod carry_out;

@@ -9,6 +9,7 @@ use anyhow::bail;
 use camino::Utf8Path;
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::cli::Status as Arguments;
 use crate::connections::Connections;
@@ -16,15 +17,14 @@ use crate::generation::{Manifest, Store};
 use crate::observe::{Detail, closer, observe};
 use crate::status::{LinkStatus, State, Status, VmStatus, status};
 
-use super::{Exit, block_on, print, programs, state_dir};
+use super::{Exit, block_on, print, programs, state_dir, status_network};
 
 pub fn run(arguments: &Arguments, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     let store = Store::new(&state_dir::state_dir(given));
     block_on(async {
         let connections = Connections::open().await?;
         let Some(every) = arguments.watch else {
-            let status = look(arguments, &store, &connections).await?;
-            print(&shown(arguments, &status)?)?;
+            print(&text(arguments, &store, &connections).await?)?;
             return Ok(Exit::Done);
         };
         let mut ticks = tokio::time::interval(Duration::from_secs(every.into()));
@@ -34,8 +34,7 @@ pub fn run(arguments: &Arguments, given: Option<&Utf8Path>) -> anyhow::Result<Ex
                 _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
                 _ = ticks.tick() => {}
             }
-            let status = look(arguments, &store, &connections).await?;
-            let text = shown(arguments, &status)?;
+            let text = text(arguments, &store, &connections).await?;
             // The cursor to the top, the rest of the screen erased; elsewhere one after the other.
             if std::io::stdout().is_terminal() && !arguments.json {
                 super::print_raw(&format!("\x1b[H\x1b[2J{text}"))?;
@@ -44,6 +43,26 @@ pub fn run(arguments: &Arguments, given: Option<&Utf8Path>) -> anyhow::Result<Ex
             } else {
                 print(&format!("{text}\n"))?;
             }
+        }
+    })
+}
+
+/// What was asked for, as it is now.
+async fn text(
+    arguments: &Arguments,
+    store: &Store,
+    connections: &Connections,
+) -> anyhow::Result<String> {
+    if arguments.network {
+        let status = status_network::look(store, connections).await?;
+        return shown(arguments, &status, status_network::text);
+    }
+    let status = look(arguments, store, connections).await?;
+    shown(arguments, &status, |status| {
+        if arguments.id.is_some() {
+            status.vms.iter().map(details).collect()
+        } else {
+            table(status)
         }
     })
 }
@@ -92,16 +111,18 @@ async fn look(
     Ok(status)
 }
 
-fn shown(arguments: &Arguments, status: &Status) -> anyhow::Result<String> {
+fn shown<T: Serialize>(
+    arguments: &Arguments,
+    status: &T,
+    text: impl FnOnce(&T) -> String,
+) -> anyhow::Result<String> {
     Ok(if arguments.json && arguments.watch.is_some() {
         // A line for each look.
         format!("{}\n", serde_json::to_string(&status)?)
     } else if arguments.json {
         format!("{}\n", serde_json::to_string_pretty(&status)?)
-    } else if arguments.id.is_some() {
-        status.vms.iter().map(details).collect()
     } else {
-        table(status)
+        text(status)
     })
 }
 
@@ -184,7 +205,7 @@ fn span(span: Duration) -> String {
 }
 
 /// Bytes in powers of two, to one decimal.
-fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     let mut value = bytes;
     let mut tenths = 0;
     let mut unit = "B";
@@ -324,7 +345,7 @@ fn remarks(vm: &VmStatus) -> Vec<String> {
     remarks
 }
 
-fn since(micros: u64) -> String {
+pub(super) fn since(micros: u64) -> String {
     let time = i64::try_from(micros)
         .ok()
         .and_then(|micros| Timestamp::from_microsecond(micros).ok());
@@ -333,7 +354,7 @@ fn since(micros: u64) -> String {
     })
 }
 
-fn dash() -> String {
+pub(super) fn dash() -> String {
     "-".to_owned()
 }
 

@@ -3,6 +3,7 @@
 mod capacity;
 mod closer;
 mod holders;
+mod leases;
 mod look;
 mod look_network;
 mod network;
@@ -14,6 +15,7 @@ mod units;
 pub use capacity::capacity;
 pub use closer::{Closer, DiskUse, VmmHealth, closer, paused_directory};
 pub use holders::holders;
+pub use leases::leases;
 pub use look::{
     ObserveError, foreign_unit_files, held_directory, hypervisor, observe, stopping_directory,
     systemd_version,

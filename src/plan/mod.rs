@@ -31,6 +31,7 @@ use crate::observe::{HeldBy, Networkd, Observed};
 pub use change::{Change, Cost, changes};
 pub use json::{PlanDocument, obstacles_document};
 pub use live::Live;
+pub(crate) use network::{backend, is_our_bridge};
 pub use network_plan::{
     DhcpStep, NetworkManagerStep, NetworkPlan, PortOwner, PortStep, RulesReason, RulesStep, Sysctl,
     SysctlStep, VlanStep, Warning,
@@ -38,6 +39,7 @@ pub use network_plan::{
 pub use obstacle::Obstacle;
 pub use request::{OnFailure, Pending, Request, Switch};
 pub use storage::{DiskStep, GrowWhen, ImageStep, differs_from_made};
+pub(crate) use uplink::is_our_vlan;
 pub use vm::upgrades;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

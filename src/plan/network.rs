@@ -9,7 +9,7 @@ use crate::host::{Bridge, Host, LinkName, Network, NetworkBackend};
 use crate::network::{self, Backend};
 use crate::observe::{Admin, Link, LinkKind, NetworkManager, Networkd, Observed};
 
-pub(super) fn backend(host: &Host, observed: &Observed) -> Backend {
+pub(crate) fn backend(host: &Host, observed: &Observed) -> Backend {
     match (host.network_backend, observed.networkd) {
         (NetworkBackend::Networkd, _) | (NetworkBackend::Auto, Networkd::Runs) => Backend::Networkd,
         (NetworkBackend::Netlink, _) | (NetworkBackend::Auto, Networkd::Absent) => Backend::Netlink,
@@ -17,7 +17,7 @@ pub(super) fn backend(host: &Host, observed: &Observed) -> Backend {
 }
 
 /// Whether a link is a bridge that nkudo made: it has the address that its name leads to.
-pub(super) fn is_our_bridge(name: &LinkName, link: &Link) -> bool {
+pub(crate) fn is_our_bridge(name: &LinkName, link: &Link) -> bool {
     link.kind == LinkKind::Bridge && link.has_mac(Network::bridge_mac(name))
 }
 

@@ -9,7 +9,7 @@ use crate::host::{Host, LinkName, Network, NetworkKind, Uplink, Vlan};
 use crate::observe::{Admin, Link, LinkKind, Observed, Specification};
 
 /// Whether a link is of a VLAN and nkudo made it: it has the address that its name leads to.
-pub(super) fn is_our_vlan(name: &LinkName, link: &Link) -> bool {
+pub(crate) fn is_our_vlan(name: &LinkName, link: &Link) -> bool {
     matches!(link.kind, LinkKind::Vlan(_)) && link.has_mac(Network::vlan_mac(name))
 }
 

@@ -11,6 +11,6 @@ mod variant;
 
 pub use job::{JobError, JobResult, Jobs};
 pub use manager::{ManagerProxy, UnitListing};
-pub use network1::Network1Proxy;
+pub use network1::{DhcpServerProxy, LeaseOfNetworkd, Network1Proxy};
 pub use properties::{Interface, property};
 pub use variant::{ExtraFd, transient_properties};

@@ -1,8 +1,11 @@
 //! Bridges, their addresses, and the TAPs in them.
 
+use serde_json::{Value, json};
+
 use super::guest::Then;
 use super::host::{Host, LAN, vm, vm_alone};
 use super::machine::Networkd;
+use super::peer::Peer;
 use super::until::until;
 
 cases![
@@ -13,6 +16,7 @@ cases![
     a_catch_all_of_the_administrators_does_not_get_the_taps,
     what_the_host_sends_reaches_every_tap,
     network_manager_is_told_while_there_are_networks,
+    a_status_says_how_networks_are,
 ];
 
 fn addresses(host: &Host, name: &str) -> Vec<String> {
@@ -195,6 +199,87 @@ fn what_the_host_sends_reaches_every_tap() {
 fn dropped(host: &Host, id: &str) -> u64 {
     let path = format!("/sys/class/net/nkt-{id}-0/statistics/tx_dropped");
     host.machine.ok(&["cat", &path]).trim().parse().unwrap()
+}
+
+fn networks(host: &Host) -> Value {
+    let status = host.nkudo(&["status", "--network", "--json"]).done();
+    serde_json::from_str(&status.stdout).unwrap()
+}
+
+fn a_status_says_how_networks_are() {
+    const SERVED: &str = "[network.lan]\naddress = [\"192.168.100.1/24\"]\nnat = true\ndhcp = true\n\
+        forward = [{ port = 8080, to = \"web:80\" }]\n[network.lan2]\n";
+    for (networkd, backend) in [(Networkd::On, "networkd"), (Networkd::Off, "netlink")] {
+        let host = Host::boot(networkd);
+        host.guest("web", Then::PowerOffWhenAsked);
+        let web = format!("{}address = \"192.168.100.10\"\n", vm("web", ""));
+        host.switch_to(&[SERVED, &web].concat()).done();
+        let status = networks(&host);
+        assert_eq!(status["backend"], backend);
+        assert_eq!(status["rules"], "as-declared");
+        let lan = &status["networks"][0];
+        assert_eq!([&lan["link"], &lan["state"]], ["nk-lan", "up"]);
+        assert_eq!(lan["addresses"][0], "192.168.100.1/24");
+        assert_eq!(lan["leases"], json!([]));
+        assert_eq!(lan["ports"][0]["state"], "attached");
+        assert_eq!(status["networks"][1]["leases"], Value::Null);
+
+        Peer::of(&host, "web").dhcp().expect("web gets an address");
+        let connect = "timeout 0.2 bash -c ': </dev/tcp/192.168.100.1/8080' || true";
+        host.machine.ok(&["sh", "-c", connect]);
+        until("the lease is listed", || {
+            let status = networks(&host);
+            let lan = &status["networks"][0];
+            let lease = &lan["leases"][0];
+            if lease["address"] != "192.168.100.10" || lease["vm"] != "web" {
+                return Err(lan.to_string());
+            }
+            assert_eq!(lease["mac"], lan["ports"][0]["mac"]);
+            let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_micros();
+            let left = u128::from(lease["expires"].as_u64().unwrap()).saturating_sub(now);
+            assert!((1..=86_400_000_000).contains(&left), "{lease}");
+            assert_eq!(lan["forwards"][0]["connections"], 1);
+            assert!(lan["received-bytes"].as_u64() > Some(0), "{lan}");
+            Ok(())
+        });
+        let text = host.nkudo(&["status", "--network"]).done().stdout;
+        for said in [
+            "firewall rules: as declared",
+            "nkt-web-0",
+            "tcp 8080",
+            "192.168.100.10",
+        ] {
+            assert!(text.contains(said), "{said} in\n{text}");
+        }
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+
+        for (damage, path, word) in [
+            (
+                "ip link set nkt-web-0 nomaster",
+                "/networks/0/ports/0/state",
+                "elsewhere",
+            ),
+            ("ip link set nk-lan down", "/networks/0/state", "present"),
+            ("ip link delete nk-lan", "/networks/0/state", "missing"),
+            (
+                "ip link add nk-lan type bridge",
+                "/networks/0/state",
+                "foreign",
+            ),
+            (
+                "nft add table inet nkudo { chain more { }; }",
+                "/rules",
+                "changed",
+            ),
+            ("nft flush ruleset", "/rules", "missing"),
+        ] {
+            host.machine.ok(&damage.split(' ').collect::<Vec<_>>());
+            assert_eq!(networks(&host).pointer(path).unwrap(), word, "{damage}");
+        }
+    }
 }
 
 /// Where its directory is, NetworkManager runs: nothing else of it is needed for the file.

@@ -1,0 +1,135 @@
+//! `nkudo status --network`: the state of networks.
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use super::status::{bytes, dash, since};
+use crate::connections::Connections;
+use crate::generation::{Manifest, Store};
+use crate::network_status::{Leases, NetworksStatus, RulesStatus, networks_status};
+use crate::nft;
+use crate::observe::{Detail, leases, observe};
+use crate::plan;
+
+pub(super) async fn look(
+    store: &Store,
+    connections: &Connections,
+) -> anyhow::Result<NetworksStatus> {
+    let current: Option<(u64, Manifest)> = match store.current()? {
+        Some(number) => Some((number, store.manifest(number)?)),
+        None => None,
+    };
+    let observed = observe(
+        &connections.bus,
+        &connections.manager,
+        &connections.netlink,
+        None,
+        Detail::Status,
+    );
+    let observed = observed.await?;
+    let counted = nft::counted().await;
+    let leases = match &current {
+        Some((_, manifest)) => {
+            let backend = plan::backend(&manifest.host, &observed);
+            leases(&connections.bus, &manifest.host, backend).await
+        }
+        None => Leases::new(),
+    };
+    let current = current
+        .as_ref()
+        .map(|(number, manifest)| (*number, manifest));
+    Ok(networks_status(
+        current,
+        &observed,
+        &leases,
+        counted.as_deref(),
+    ))
+}
+
+pub(super) fn text(status: &NetworksStatus) -> String {
+    let Some(generation) = status.generation else {
+        return "no generation yet: `nkudo render`, then `nkudo switch`\n".to_owned();
+    };
+    let rules = match status.rules {
+        RulesStatus::AsDeclared => "as declared",
+        RulesStatus::Changed => "changed: `nkudo switch` loads them again",
+        RulesStatus::Missing => "missing: `nkudo switch` loads them again",
+        RulesStatus::Unknown => "unknown: nft cannot be run",
+    };
+    let backend = status.backend.as_ref().map_or_else(dash, word);
+    let mut text = format!("generation {generation}, backend {backend}\nfirewall rules: {rules}\n");
+    let mut networks = table(["NETWORK", "KIND", "LINK", "STATE", "ADDRESS", "IN", "OUT"]);
+    let mut ports = table(["NETWORK", "VM", "TAP", "ETHERNET ADDRESS", "STATE"]);
+    let mut leases = table(["NETWORK", "LEASE", "ETHERNET ADDRESS", "VM", "EXPIRES"]);
+    let mut forwards = table(["NETWORK", "FORWARD", "TO", "CONNECTIONS"]);
+    for network in &status.networks {
+        let name = network.name.to_string();
+        let addresses: Vec<String> = network.addresses.iter().map(ToString::to_string).collect();
+        networks.add_row([
+            name.clone(),
+            word(&network.kind),
+            network.link.to_string(),
+            word(&network.state),
+            if addresses.is_empty() {
+                dash()
+            } else {
+                addresses.join("\n")
+            },
+            network.received_bytes.map_or_else(dash, bytes),
+            network.sent_bytes.map_or_else(dash, bytes),
+        ]);
+        for port in &network.ports {
+            ports.add_row([
+                name.clone(),
+                port.vm.to_string(),
+                port.tap.to_string(),
+                port.mac.to_string(),
+                word(&port.state),
+            ]);
+        }
+        for lease in network.leases.iter().flatten() {
+            leases.add_row([
+                name.clone(),
+                lease.address.to_string(),
+                lease.mac.clone(),
+                lease.vm.as_ref().map_or_else(dash, ToString::to_string),
+                since(lease.expires),
+            ]);
+        }
+        for forward in &network.forwards {
+            let port = match forward.address {
+                Some(address) => std::net::SocketAddr::new(address, forward.port).to_string(),
+                None => forward.port.to_string(),
+            };
+            forwards.add_row([
+                name.clone(),
+                format!("{} {port}", forward.proto),
+                format!("{}:{}", forward.vm, forward.to_port),
+                forward
+                    .connections
+                    .map_or_else(dash, |number| number.to_string()),
+            ]);
+        }
+    }
+    for table in [&mut networks, &mut ports, &mut leases, &mut forwards] {
+        if table.row_count() > 0 {
+            text.push('\n');
+            text.push_str(&super::lines(table));
+        }
+    }
+    text
+}
+
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    table
+}
+
+/// A state in the word that JSON has for it.
+fn word(state: &impl Serialize) -> String {
+    match serde_json::to_value(state) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => dash(),
+    }
+}

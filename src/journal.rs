@@ -79,12 +79,27 @@ fn exit(line: &str) -> Option<(VmId, LastExit)> {
 }
 
 /// The last lines of a VM's unit: what the VMM and its steps said, and systemd of them.
-pub async fn last_lines(id: &VmId, count: usize) -> anyhow::Result<Vec<String>> {
+/// `since`: only those from then on, in microseconds since 1970.
+pub async fn last_lines(
+    id: &VmId,
+    count: usize,
+    since: Option<u64>,
+) -> anyhow::Result<Vec<String>> {
     let unit = vm_unit_name(id);
     let count = count.to_string();
-    let output = journalctl(&["-q", "-o", "cat", "-n", &count, "-u", &unit]).await?;
+    // journalctl takes fractions of a second.
+    let since =
+        since.map(|since| format!("--since=@{}.{:06}", since / 1_000_000, since % 1_000_000));
+    let mut arguments = vec!["-q", "-o", "cat", "-n", &count, "-u", &unit];
+    arguments.extend(since.as_deref());
+    let output = journalctl(&arguments).await?;
     let lines = output.lines().filter(|line| !line.trim().is_empty());
     Ok(lines.map(plain).collect())
+}
+
+/// Waits until journald has written what it was sent.
+pub async fn sync() -> anyhow::Result<()> {
+    journalctl(&["--sync"]).await.map(|_| ())
 }
 
 /// A line of a guest's or a VMM's, made harmless for a terminal.

@@ -1,12 +1,9 @@
 //! Plans for a generation, carries the plan out, and says how that went.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use camino::Utf8Path;
-use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::{Exit, print, programs};
@@ -15,6 +12,7 @@ use crate::connections::Connections;
 use crate::disk;
 use crate::generation::Manifest;
 use crate::host::VmId;
+use crate::journal;
 use crate::observe::{Detail, Hypervisor, Observed, observe, storage};
 use crate::plan::{
     Action, Obstacle, Plan, PlanDocument, Reason, Request, Switch, obstacles_document, plan,
@@ -22,9 +20,7 @@ use crate::plan::{
 use crate::unit::vm_unit_name;
 
 /// Lines of a failed VM's log that are shown.
-const LINES: &str = "12";
-/// Characters of such a line: what a guest prints has no end of its own.
-const WIDTH: usize = 300;
+const LINES: usize = 12;
 
 /// How long what a killed nkudo had sent may be on its way to systemd: the TAP is there then, and
 /// the unit that it is for is not yet.
@@ -259,7 +255,7 @@ async fn report(outcome: &Outcome) -> anyhow::Result<Exit> {
     }
     if !outcome.vms.is_empty() {
         // What the VMM said last may still be on its way to the journal's file.
-        let _ = journalctl(&["--sync"]).await;
+        let _ = journal::sync().await;
     }
     for id in &outcome.left_out {
         tracing::warn!(nkudo_vm = %id, "VM {id}: left as it was, since another VM failed before");
@@ -267,7 +263,7 @@ async fn report(outcome: &Outcome) -> anyhow::Result<Exit> {
     for (id, failure) in &outcome.vms {
         tracing::error!(nkudo_vm = %id, "VM {id}: {:#}", failure.why);
         if let Some(since) = failure.journal_since {
-            for line in last_lines(id, since).await? {
+            for line in journal::last_lines(id, LINES, Some(since)).await? {
                 tracing::info!("    {line}");
             }
             tracing::info!("hint: `journalctl -u {}` has more", vm_unit_name(id));
@@ -280,46 +276,4 @@ async fn report(outcome: &Outcome) -> anyhow::Result<Exit> {
     } else {
         Exit::Done
     })
-}
-
-/// The last lines that the journal has of a VM's unit.
-async fn last_lines(id: &VmId, since: u64) -> anyhow::Result<Vec<String>> {
-    let unit = vm_unit_name(id);
-    // journalctl takes fractions of a second.
-    let since = format!("--since=@{}.{:06}", since / 1_000_000, since % 1_000_000);
-    let arguments = [
-        "-q",
-        "--no-pager",
-        "-o",
-        "cat",
-        "-n",
-        LINES,
-        &since,
-        "-u",
-        &unit,
-    ];
-    let output = journalctl(&arguments).await?;
-    Ok(output
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .map(plain)
-        .collect())
-}
-
-/// A line of a guest's or a VMM's, made harmless for a terminal.
-fn plain(line: &str) -> String {
-    line.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .take(WIDTH)
-        .collect()
-}
-
-async fn journalctl(arguments: &[&str]) -> anyhow::Result<String> {
-    let output = Command::new("journalctl")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .context("cannot run journalctl")?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

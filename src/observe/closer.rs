@@ -114,7 +114,7 @@ pub async fn closer(
         }
     }
     if !is_up(id) {
-        closer.lines = journal::last_lines(id, 12).await?;
+        closer.lines = journal::last_lines(id, 12, None).await?;
     }
     Ok(closer)
 }

@@ -11,6 +11,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::host::{AbsolutePath, DiskAccess, Share, Vm, VmId};
 
 use super::Unit;
+use super::sandbox::HARDENED;
 use super::setting::{Bind, Exec, Privilege, Setting};
 use super::vm::{Builder, Programs, RUNTIME_ROOT, slice_name, text, words};
 
@@ -150,23 +151,11 @@ impl Builder {
         self.service("MountAPIVFS", Setting::Flag(true));
         self.service("BindLogSockets", Setting::Flag(true));
         self.service("UMask", Setting::Mode(0o077));
-        for key in [
-            "NoNewPrivileges",
+        for key in HARDENED.into_iter().chain([
             "PrivateDevices",
             "PrivateNetwork",
-            "PrivateTmp",
-            "PrivateIPC",
-            "ProtectClock",
-            "ProtectControlGroups",
-            "ProtectHostname",
-            "ProtectKernelLogs",
-            "ProtectKernelModules",
             "ProtectKernelTunables",
-            "MemoryDenyWriteExecute",
-            "LockPersonality",
-            "RestrictRealtime",
-            "RemoveIPC",
-        ] {
+        ]) {
             self.service(key, Setting::Flag(true));
         }
         self.service("ProtectProc", text("invisible"));

@@ -9,6 +9,7 @@ use crate::host::{Host, NetworkName};
 use crate::network;
 
 use super::Unit;
+use super::sandbox::HARDENED;
 use super::setting::{Exec, Privilege, Section, Setting};
 use super::vm::{slice_name, text, words};
 
@@ -78,22 +79,10 @@ pub fn dhcp_unit(host: &Host, network: &NetworkName, dnsmasq: &Utf8Path) -> Opti
     service("DynamicUser", Setting::Flag(true));
     service("AmbientCapabilities", Setting::NetworkServerCapabilities);
     service("CapabilityBoundingSet", Setting::NetworkServerCapabilities);
-    for key in [
-        "NoNewPrivileges",
-        "PrivateDevices",
-        "PrivateTmp",
-        "PrivateIPC",
-        "ProtectClock",
-        "ProtectControlGroups",
-        "ProtectHostname",
-        "ProtectKernelLogs",
-        "ProtectKernelModules",
-        "MemoryDenyWriteExecute",
-        "LockPersonality",
-        "RestrictRealtime",
-        "RestrictSUIDSGID",
-        "RemoveIPC",
-    ] {
+    for key in HARDENED
+        .into_iter()
+        .chain(["PrivateDevices", "RestrictSUIDSGID"])
+    {
         service(key, Setting::Flag(true));
     }
     // Not ProtectKernelTunables=: dnsmasq reads the bridge's MTU below /proc/sys, and may not write it

@@ -7,6 +7,22 @@ use super::companion::sockets_directory;
 use super::setting::{Bind, Setting};
 use super::vm::{Builder, Programs, RUNTIME_ROOT, text, user_name, words};
 
+/// What none of nkudo's units needs, by the directives that take it away (systemd.exec(5)).
+pub(super) const HARDENED: [&str; 12] = [
+    "NoNewPrivileges",
+    "PrivateTmp",
+    "PrivateIPC",
+    "ProtectClock",
+    "ProtectControlGroups",
+    "ProtectHostname",
+    "ProtectKernelLogs",
+    "ProtectKernelModules",
+    "MemoryDenyWriteExecute",
+    "LockPersonality",
+    "RestrictRealtime",
+    "RemoveIPC",
+];
+
 impl Builder {
     pub(super) fn sandbox(&mut self, id: &VmId, vm: &Vm, seed: Option<&Disk>, programs: &Programs) {
         self.service("DynamicUser", Setting::Flag(true));
@@ -46,24 +62,12 @@ impl Builder {
             );
         }
         self.service("CapabilityBoundingSet", Setting::NoCapabilities);
-        for key in [
-            "NoNewPrivileges",
+        for key in HARDENED.into_iter().chain([
             "PrivateNetwork",
             "PrivateUsers",
-            "PrivateTmp",
-            "PrivateIPC",
-            "ProtectClock",
-            "ProtectControlGroups",
-            "ProtectHostname",
-            "ProtectKernelLogs",
-            "ProtectKernelModules",
             "ProtectKernelTunables",
-            "MemoryDenyWriteExecute",
-            "LockPersonality",
-            "RestrictRealtime",
             "RestrictSUIDSGID",
-            "RemoveIPC",
-        ] {
+        ]) {
             self.service(key, Setting::Flag(true));
         }
         self.service("ProtectSystem", text("strict"));

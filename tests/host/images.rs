@@ -1,5 +1,7 @@
 //! Images from a server and from other formats, as a switch gets them.
 
+use std::time::Instant;
+
 use super::guest::Then;
 use super::host::{Host, vm_alone};
 use super::machine::Networkd;
@@ -200,14 +202,21 @@ fn a_fetch_killed_at_any_moment_is_finished_by_the_next() {
     host.machine.ok(&["sh", "-c", &script]);
     let raw = host.sha256(&format!("{SERVED}/image.raw"));
     host.configure(&host.served("image.qcow2", "convert = \"raw\"", ""));
+    // How long a whole one takes here, so that kills fall into it on any machine.
+    let began = Instant::now();
+    host.nkudo(&["image", "pull"]).done();
+    let whole = began.elapsed();
+    host.machine.ok(&["rm", "-r", IMAGES]);
     let (mut interrupted, mut partial, mut converting) = (0, 0, 0);
-    for delay in (60..).step_by(170) {
+    for eighths in 1..=8 {
+        let delay = (whole * eighths / 8).as_millis();
         let after = format!("{}.{:03}", delay / 1000, delay % 1000);
         let killed = host
             .machine
             .run(&["timeout", "-s", "KILL", &after, "nkudo", "image", "pull"]);
         if killed.status.success() {
-            break;
+            host.machine.ok(&["rm", "-r", IMAGES]);
+            continue;
         }
         interrupted += 1;
         let left = host.machine.run(&["ls", "-A", IMAGES]);

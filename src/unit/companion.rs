@@ -13,7 +13,7 @@ use crate::host::{AbsolutePath, DiskAccess, Share, Vm, VmId};
 use super::Unit;
 use super::sandbox::HARDENED;
 use super::setting::{Bind, Exec, Privilege, Setting};
-use super::vm::{Builder, Programs, RUNTIME_ROOT, slice_name, text, words};
+use super::vm::{Builder, Programs, RUNTIME_ROOT, slice_name, text};
 
 /// Where everything of VMs' companions is while they run; root's alone.
 pub fn companions_directory() -> Utf8PathBuf {
@@ -159,16 +159,7 @@ impl Builder {
             self.service(key, Setting::Flag(true));
         }
         self.service("ProtectProc", text("invisible"));
-        self.service("KeyringMode", text("private"));
-        self.service("NotifyAccess", text("none"));
-        self.service("RestrictNamespaces", Setting::IpcNamespacesOnly);
-        self.service("RestrictAddressFamilies", Setting::Allow(vec!["AF_UNIX"]));
-        self.service("IPAddressDeny", Setting::DenyAnyAddress);
-        self.service("SystemCallArchitectures", words(["native"]));
-        self.service(
-            "SystemCallFilter",
-            Setting::Allow(vec!["@system-service", "@sandbox"]),
-        );
+        self.unix_sockets_only();
     }
 
     fn companion_binds<'a>(

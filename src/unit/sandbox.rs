@@ -81,20 +81,26 @@ impl Builder {
         self.service("ProtectHome", text(if at_home { "no" } else { "yes" }));
         self.service("ProtectProc", text("invisible"));
         self.service("ProcSubset", text("pid"));
+        self.unix_sockets_only();
+        self.service(
+            "SystemCallFilter",
+            Setting::Deny(vec!["@privileged", "@resources"]),
+        );
+    }
+
+    /// What VMMs and the programs beside them have in common: they speak over unix sockets, to nobody
+    /// else, and begin nothing new.
+    pub(super) fn unix_sockets_only(&mut self) {
         self.service("KeyringMode", text("private"));
         self.service("NotifyAccess", text("none"));
         self.service("RestrictNamespaces", Setting::IpcNamespacesOnly);
         self.service("RestrictAddressFamilies", Setting::Allow(vec!["AF_UNIX"]));
         self.service("IPAddressDeny", Setting::DenyAnyAddress);
         self.service("SystemCallArchitectures", words(["native"]));
-        // @sandbox: the VMM makes filters of its own (seccomp, landlock).
+        // @sandbox: they make filters of their own (seccomp, landlock).
         self.service(
             "SystemCallFilter",
             Setting::Allow(vec!["@system-service", "@sandbox"]),
-        );
-        self.service(
-            "SystemCallFilter",
-            Setting::Deny(vec!["@privileged", "@resources"]),
         );
     }
 

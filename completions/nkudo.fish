@@ -210,7 +210,7 @@ complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_su
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from ready" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from ready" -s h -l help -d 'Print help'
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from ready" -s V -l version -d 'Print version'
-complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from stop" -l timeout -d 'How long the guest may take. On the command line, because systemd gives credentials to the commands that start a unit and not to those that stop it' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from stop" -l timeout -d 'How long the guest may take. On the command line, so that a VM can be shut down whatever has become of its specification' -r
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from stop" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from stop" -s h -l help -d 'Print help'
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from stop" -s V -l version -d 'Print version'

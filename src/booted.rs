@@ -1,7 +1,7 @@
 //! The booted specification: what a VM that runs now was started from.
 //!
-//! `/run/nkudo/booted/<id>.json`, and in the VM's unit the credential `vm.json`. Ending a VM must
-//! use what was booted, not what is configured since. It dies with the boot, as the units do.
+//! `/run/nkudo/booted/<id>.json`, which the steps of its unit read. Ending a VM must use what was
+//! booted, not what is configured since. It dies with the boot, as the units do.
 
 #![deny(clippy::disallowed_methods)]
 
@@ -10,9 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::{Size, Vm, VmId};
 use crate::unit::{self, Programs, RUNTIME_ROOT, Unit};
-
-/// The name of the unit's credential (`LoadCredential=`, systemd.exec(5)).
-pub const CREDENTIAL: &str = "vm.json";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -214,8 +214,8 @@ pub enum UnitStep {
     /// Shut the guest down by its power button
     Stop {
         id: VmId,
-        /// How long the guest may take. On the command line, because systemd gives credentials to
-        /// the commands that start a unit and not to those that stop it
+        /// How long the guest may take. On the command line, so that a VM can be shut down whatever
+        /// has become of its specification
         #[arg(long)]
         timeout: TimeSpan,
     },

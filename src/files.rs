@@ -83,8 +83,25 @@ pub fn sweep(directory: &Utf8Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a directory with `mode`, and its parents; one that is there keeps its own.
+/// Makes a directory of nkudo's own with `mode`, and its parents; one that is there gets that mode.
 pub fn ensure_directory(path: &Utf8Path, mode: u32) -> io::Result<()> {
+    ensure_shared_directory(path, mode)?;
+    ensure_mode(path, mode)
+}
+
+/// Gives a file or directory that is there `mode`, unless it has it.
+pub fn ensure_mode(path: &Utf8Path, mode: u32) -> io::Result<()> {
+    if fs::metadata(path)?.permissions().mode() & 0o7777 == mode {
+        return Ok(());
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    effect();
+    Ok(())
+}
+
+/// Makes a directory with `mode`, and its parents, where others put files too, or choose the mode: one
+/// that is there keeps its own.
+pub fn ensure_shared_directory(path: &Utf8Path, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
@@ -202,6 +219,19 @@ mod tests {
         replace_link(&dir.join("l"), "two").unwrap();
         assert_eq!(link_target(&dir.join("l")).unwrap().unwrap(), "two");
         assert_eq!(names(&dir).unwrap(), ["a", "l"]);
+    }
+
+    #[test]
+    fn a_directory_of_nkudos_own_gets_its_mode_and_one_of_others_keeps_it() {
+        let (_keep, dir) = directory();
+        let path = dir.join("a");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        ensure_directory(&path, 0o700).unwrap();
+        assert_eq!(mode(), 0o700);
+        ensure_shared_directory(&path, 0o755).unwrap();
+        assert_eq!(mode(), 0o700);
+        ensure_directory(&path, 0o755).unwrap();
+        assert_eq!(mode(), 0o755);
     }
 
     #[test]

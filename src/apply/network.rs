@@ -200,7 +200,7 @@ fn changes_files(plan: &Plan) -> bool {
 
 fn write_files(plan: &Plan) -> anyhow::Result<()> {
     let directory = Utf8Path::new(NETWORKD_DIR);
-    files::ensure_directory(directory, 0o755)
+    files::ensure_shared_directory(directory, 0o755)
         .with_context(|| format!("cannot make {directory}"))?;
     for (name, text) in &plan.write_files {
         let path = directory.join(name);

@@ -39,7 +39,7 @@ impl Apply<'_> {
         match step {
             NetworkManagerStep::Write(text) => {
                 let directory = path.parent().unwrap_or(path);
-                files::ensure_directory(directory, 0o755)
+                files::ensure_shared_directory(directory, 0o755)
                     .with_context(|| format!("cannot make {directory}"))?;
                 files::replace(path, text.as_bytes(), 0o644)
                     .with_context(|| format!("cannot write {path}"))?;

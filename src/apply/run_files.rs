@@ -15,6 +15,9 @@ use crate::network::{NETWORK_MANAGER_DIR, NETWORKD_DIR};
 use crate::observe::{HeldBy, held_directory, stopping_directory, uplinks_directory};
 use crate::unit::{Programs, RUNTIME_ROOT, TRANSIENT, companions_directory};
 
+/// The mode of booted specifications.
+const BOOTED_MODE: u32 = 0o644;
+
 /// Held while this lives; the kernel lets go of it when the process ends, however that happens.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "it is held, not read")] File);
@@ -57,8 +60,9 @@ pub(super) fn ensure_directories() -> anyhow::Result<()> {
     };
     let root = Utf8Path::new(RUNTIME_ROOT);
     ensure(root, 0o755)?;
-    // Specifications can hold secrets, on a kernel's command line for example.
-    ensure(&root.join("booted"), 0o700)?;
+    // The steps of VMs' units read them, as the VMs' users. They say no more than the units do.
+    let booted = root.join("booted");
+    ensure(&booted, 0o755)?;
     ensure(&crate::seed::directory_of_volumes(), 0o700)?;
     ensure(&companions_directory(), 0o700)?;
     ensure(&root.join("root"), 0o755)?;
@@ -66,7 +70,7 @@ pub(super) fn ensure_directories() -> anyhow::Result<()> {
     ensure(&stopping_directory(), 0o755)?;
     let written = [
         root.to_owned(),
-        root.join("booted"),
+        booted.clone(),
         held_directory(),
         stopping_directory(),
         NETWORKD_DIR.into(),
@@ -77,6 +81,12 @@ pub(super) fn ensure_directories() -> anyhow::Result<()> {
         files::sweep(&directory).with_context(|| {
             format!("cannot remove what a run that was killed left in {directory}")
         })?;
+    }
+    // An nkudo before this one wrote them for root alone, and a VM that runs may restart at any time.
+    for name in files::names(&booted).with_context(|| format!("cannot list {booted}"))? {
+        let path = booted.join(name);
+        files::ensure_mode(&path, BOOTED_MODE)
+            .with_context(|| format!("cannot change the mode of {path}"))?;
     }
     Ok(())
 }
@@ -110,7 +120,7 @@ pub(super) fn ensure_mount_point(id: &VmId, path: &Utf8Path) -> anyhow::Result<(
 
 pub(super) fn write_booted(booted: &Booted) -> anyhow::Result<()> {
     let path = Booted::path(&booted.id);
-    files::replace(&path, &booted.to_json()?, 0o600)
+    files::replace(&path, &booted.to_json()?, BOOTED_MODE)
         .with_context(|| format!("cannot write the VM's specification {path}"))
 }
 

@@ -127,7 +127,7 @@ fn write_note(note: &BTreeMap<String, String>) -> anyhow::Result<()> {
         let _ = writeln!(text, "{name} = {value}");
     }
     let directory = path.parent().context("it has no directory")?;
-    files::ensure_directory(directory, 0o755)
+    files::ensure_shared_directory(directory, 0o755)
         .and_then(|()| files::replace(path, text.as_bytes(), 0o644))
         .with_context(|| format!("cannot write {path}"))
 }

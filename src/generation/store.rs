@@ -215,7 +215,8 @@ impl Store {
     /// Stores the generation, unless the newest one is the same.
     pub fn save(&self, rendering: Rendering<'_>, record: &Record) -> Result<Stored, StoreError> {
         let directory = self.generations();
-        files::ensure_directory(&self.state_dir, 0o755).map_err(failed("make", &self.state_dir))?;
+        files::ensure_shared_directory(&self.state_dir, 0o755)
+            .map_err(failed("make", &self.state_dir))?;
         // A seed can hold secrets.
         files::ensure_directory(&directory, 0o700).map_err(failed("make", &directory))?;
         let _lock = lock(&self.state_dir.join(".lock"))?;

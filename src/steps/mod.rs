@@ -18,7 +18,7 @@ mod verdict;
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::booted::{Booted, CREDENTIAL};
+use crate::booted::Booted;
 use crate::cli::UnitStep;
 use crate::files;
 use crate::host::VmId;
@@ -54,11 +54,7 @@ struct Context {
 
 impl Context {
     fn of(id: &VmId) -> anyhow::Result<Self> {
-        let path = match std::env::var("CREDENTIALS_DIRECTORY") {
-            Ok(directory) => Utf8Path::new(&directory).join(CREDENTIAL),
-            // systemd 257 gives none to ExecStopPost=; root can read the file itself.
-            Err(_) => Booted::path(id),
-        };
+        let path = Booted::path(id);
         let json = files::read(&path)
             .and_then(|json| json.ok_or_else(|| std::io::ErrorKind::NotFound.into()))
             .with_context(|| format!("cannot read the VM's specification {path}"))?;

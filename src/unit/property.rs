@@ -98,9 +98,6 @@ fn property(key: &str, setting: &Setting) -> Property {
                 .map(|bind| (bind.0.clone(), bind.0.clone(), true, MS_REC))
                 .collect(),
         )),
-        Setting::Credential { id, path } => {
-            same(Value::Pairs(vec![((*id).to_owned(), path.clone())]))
-        }
         Setting::JournalField { name, value } => {
             same(Value::Bytes(vec![format!("{name}={value}").into_bytes()]))
         }

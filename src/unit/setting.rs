@@ -31,10 +31,6 @@ pub enum Setting {
         access: &'static str,
     },
     Binds(Vec<Bind>),
-    Credential {
-        id: &'static str,
-        path: String,
-    },
     JournalField {
         name: &'static str,
         value: String,

@@ -70,7 +70,6 @@ fn value(setting: &Setting) -> String {
             let path = |bind: &Bind| escape::word(&format!("-{}", bind.0));
             binds.iter().map(path).collect::<Vec<_>>().join(" ")
         }
-        Setting::Credential { id, path } => format!("{id}:{}", escape::text(path)),
         Setting::JournalField { name, value } => escape::word(&format!("{name}={value}")),
         Setting::NetworkServerCapabilities => {
             "CAP_NET_BIND_SERVICE CAP_NET_ADMIN CAP_NET_RAW".to_owned()

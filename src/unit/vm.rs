@@ -161,13 +161,6 @@ pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation
 
     unit.service("RuntimeDirectory", words([format!("nkudo/vms/{id}")]));
     unit.service("RuntimeDirectoryMode", Setting::Mode(0o700));
-    unit.service(
-        "LoadCredential",
-        Setting::Credential {
-            id: "vm.json",
-            path: format!("{RUNTIME_ROOT}/booted/{id}.json"),
-        },
-    );
     unit.journal(id, digest, generation);
     unit.sandbox(id, vm, seed.as_ref(), programs);
     Unit {

@@ -252,12 +252,9 @@ impl Bench {
     /// The steps of a unit, each run by hand as systemd runs them.
     fn steps(&mut self) {
         let pid = self.host.main_pid("vm0");
-        let prepare = "mkdir -p /tmp/c && cp /run/nkudo/booted/vm0.json /tmp/c/vm.json";
-        self.host.machine.ok(&["sh", "-c", prepare]);
         let pid = format!("MAINPID={pid}");
         let environment = [
             "env",
-            "CREDENTIALS_DIRECTORY=/tmp/c",
             "RUNTIME_DIRECTORY=/run/nkudo/vms/vm0",
             &pid,
             "SERVICE_RESULT=success",

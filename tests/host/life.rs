@@ -22,6 +22,7 @@ cases![
     a_frozen_vmm_does_not_hold_up_a_stop,
     a_vmm_that_ignores_sigterm_is_killed_and_leaves_nothing,
     a_restart_by_systemd_keeps_the_tap,
+    a_vm_of_an_earlier_nkudo_restarts_after_a_switch_that_has_nothing_to_do,
     all_vms_stop_with_their_slice,
 ];
 
@@ -333,4 +334,21 @@ fn all_vms_stop_with_their_slice() {
         assert_eq!(host.property(id, "ActiveState"), "active");
         host.tap_is_in(id, "nk-lan");
     }
+}
+
+/// Earlier ones kept specifications from everybody but root, and handed them to the steps as credentials.
+fn a_vm_of_an_earlier_nkudo_restarts_after_a_switch_that_has_nothing_to_do() {
+    let host = web(Then::PowerOffWhenAsked, "");
+    let modes = [
+        "stat",
+        "--format=%a",
+        "/run/nkudo/booted",
+        "/run/nkudo/booted/web.json",
+    ];
+    host.machine.ok(&["chmod", "700", "/run/nkudo/booted"]);
+    host.machine
+        .ok(&["chmod", "600", "/run/nkudo/booted/web.json"]);
+    host.nkudo(&["switch"]).done().says("nothing to do");
+    assert_eq!(host.machine.ok(&modes), "755\n644\n");
+    survives_a_kill(&host, 1);
 }

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use super::cgroup::Cgroup;
-use super::programs;
+use super::{deadline, programs};
 
 cases![a_debian_13_boots_with_systemd_257_or_newer];
 
@@ -24,6 +24,8 @@ const PACKAGES: &str = "systemd,systemd-sysv,libnss-systemd,dbus,udev,nftables,i
      dnsmasq-base,e2fsprogs,xfsprogs,btrfs-progs,dosfstools,qemu-utils,virtiofsd,swtpm,swtpm-tools,xz-utils,zstd,\
      cloud-init,python3,tcpdump,iputils-ping";
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
+/// What takes some tens of milliseconds.
+const NOTHING_LIMIT: Duration = Duration::from_secs(30);
 
 /// Whether systemd-networkd runs in the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,6 +265,7 @@ impl Nspawn {
             nspawn.leader = leader_of(nspawn.child.id()).unwrap_or(0);
             std::thread::sleep(Duration::from_millis(20));
         }
+        deadline::booted(nspawn.leader);
         nspawn
     }
 }
@@ -281,9 +284,51 @@ impl Drop for Nspawn {
             }
             let _ = self.child.wait();
         }
+        deadline::ended(self.leader);
         let own = Path::new("/run/systemd/nspawn/propagate").join(&self.name);
         let _ = fs::remove_dir(own);
     }
+}
+
+/// Why no machine can be booted here although all programs are there: not every container lets one be
+/// nested in it, and a kernel can come to a state in which no seccomp filter is loaded any more.
+#[expect(
+    clippy::zombie_processes,
+    reason = "what hangs in the kernel cannot be waited for"
+)]
+pub(crate) fn cannot_boot() -> Option<String> {
+    let root = TempDir::new().unwrap();
+    let output = fs::File::create(root.path().join("output")).unwrap();
+    fs::create_dir(root.path().join("usr")).unwrap();
+    for name in ["bin", "lib", "lib64"] {
+        std::os::unix::fs::symlink(format!("usr/{name}"), root.path().join(name)).unwrap();
+    }
+    let mut child = Command::new("systemd-nspawn")
+        .args(["-q", "--register=no", "--keep-unit", "--console=pipe"])
+        .arg("-D")
+        .arg(root.path())
+        .args(["--bind-ro=/usr", "/usr/bin/true"])
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().unwrap())
+        .stderr(output)
+        .spawn()
+        .expect("systemd-nspawn starts");
+    let end = Instant::now() + NOTHING_LIMIT;
+    while Instant::now() < end {
+        match child.try_wait().unwrap() {
+            Some(status) if status.success() => return None,
+            Some(status) => {
+                let said = fs::read_to_string(root.path().join("output")).unwrap_or_default();
+                let said = said.trim();
+                return Some(format!("systemd-nspawn cannot run here ({status}): {said}"));
+            }
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+    let _ = child.kill();
+    Some(format!(
+        "systemd-nspawn has not run /usr/bin/true in {NOTHING_LIMIT:?}; where it cannot be killed, the kernel has to be booted anew"
+    ))
 }
 
 /// The child of nspawn that is PID 1 in its own PID namespace and runs systemd by now.

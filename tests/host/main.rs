@@ -25,6 +25,7 @@ mod bench;
 mod boot;
 mod cgroup;
 mod companions;
+mod deadline;
 mod disks;
 mod escapes;
 mod first_boot;
@@ -155,12 +156,13 @@ fn main() -> std::process::ExitCode {
                 Needs::FatReader => missing.is_some() || no_reader,
             };
             Trial::test(name, || {
-                (case.run)();
+                deadline::run(case.name, case.run);
                 Ok(())
             })
             .with_ignored_flag(ignored)
         })
         .collect();
+    deadline::watch();
     let conclusion = libtest_mimic::run(&arguments, trials);
     programs::remove();
     conclusion.exit_code()
@@ -186,6 +188,7 @@ fn missing() -> Option<String> {
             let tun = Path::new("/dev/net/tun");
             (!tun.exists()).then(|| "there is no /dev/net/tun".to_owned())
         })
+        .or_else(machine::cannot_boot)
 }
 
 /// A program of PATH.

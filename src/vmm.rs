@@ -78,7 +78,15 @@ pub struct VmConfig {
     pub cpus: CpusConfig,
     pub memory: MemoryConfig,
     #[serde(default)]
+    pub balloon: Option<BalloonConfig>,
+    #[serde(default)]
     pub disks: Option<Vec<DiskConfig>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct BalloonConfig {
+    /// In bytes, what the guest was asked to do without.
+    pub size: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -184,6 +192,16 @@ impl Vmm {
             return Ok(());
         }
         self.put("vm.resize", &Value::Object(body)).await
+    }
+
+    /// Asks the guest to do without so many bytes, where it was not asked.
+    pub async fn resize_balloon(&self, size: u64) -> Result<(), VmmError> {
+        let has = self.info().await?.config.balloon;
+        if has.is_some_and(|has| has.size == size) {
+            return Ok(());
+        }
+        self.put("vm.resize", &json!({ "desired_balloon": size }))
+            .await
     }
 
     /// Plugs in a disk; `config` is a DiskConfig of the API.

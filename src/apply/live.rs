@@ -105,6 +105,10 @@ impl Apply<'_> {
                     .resize(vcpus.get().into(), memory.bytes())
                     .await
                     .with_context(|| format!("cannot resize it to {vcpus} vCPUs and {memory}"))?,
+                Live::Balloon(size) => vmm(id)
+                    .resize_balloon(size.bytes())
+                    .await
+                    .with_context(|| format!("cannot set its balloon to {size}"))?,
                 Live::Seed => {
                     if let Some(vm) = &step.becomes {
                         self.ensure_seed(id, vm)?;

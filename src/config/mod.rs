@@ -16,6 +16,7 @@ mod explain;
 mod forward;
 mod image;
 mod lower;
+mod memory;
 mod nearest;
 mod network;
 mod order;

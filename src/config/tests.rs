@@ -35,7 +35,7 @@ image = "debian"
 
 [vm.web]
 vcpus = { boot = 2, max = 8 }
-memory = { size = "1G", max = "2G", hugepages = "2M", shared = true, balloon = true }
+memory = { size = "1G", max = "2G", hugepages = "2M", shared = true, balloon = { size = "256M", free-page-reporting = false, deflate-on-oom = false } }
 kernel = "/boot/vmlinuz"
 initrd = "/boot/initrd"
 cmdline = "console=ttyS0"
@@ -137,7 +137,11 @@ fn every_key_is_read() {
             max: Size::from_mib(2048),
             hugepages: HugePages::Of(Size::from_mib(2)),
             sharing: Sharing::Shared,
-            balloon: Balloon::On,
+            balloon: Some(Balloon {
+                size: Size::from_mib(256),
+                free_pages: FreePages::Kept,
+                on_oom: OnOom::Keep,
+            }),
         }
     );
     assert_eq!(

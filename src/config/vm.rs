@@ -9,14 +9,15 @@ use super::cursor::{Table, Value};
 use super::device;
 use super::diagnostic::Diagnostic;
 use super::disk::{self, DiskUses};
+use super::memory;
 use super::order::After;
 use super::share;
 use super::unique::Unique;
 use super::values;
 use crate::host::{
-    AbsolutePath, Autostart, Balloon, Boot, Disk, HugePages, Image, ImageBoot, ImageName, Limits,
-    LinkName, Mac, Memory, Network, NetworkName, OnChange, OnTimeout, Panic, Ready, Restart,
-    Serial, Share, Sharing, Size, TimeSpan, Vcpus, Vm, VmId, Watchdog,
+    AbsolutePath, Autostart, Boot, Disk, HugePages, Image, ImageBoot, ImageName, Limits, LinkName,
+    Mac, Memory, Network, NetworkName, OnChange, OnTimeout, Panic, Ready, Restart, Serial, Size,
+    TimeSpan, Vcpus, Vm, VmId, Watchdog,
 };
 use crate::seed::{self, FirstBoot};
 
@@ -70,7 +71,7 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
     };
     // All are read before the first `?`: each reports its own mistakes.
     let vcpus = table.read("vcpus", one, vcpus);
-    let memory = table.read("memory", default_memory(DEFAULT_MEMORY), memory);
+    let memory = table.read("memory", memory::default(), memory::memory);
     let disks = table.read("disk", Vec::new(), |value| disk::disks(value, id, shared));
     let boot = boot(value, id, &mut table, disks.as_deref(), shared);
     let boot_vcpus = vcpus.map(|vcpus| vcpus.boot);
@@ -86,7 +87,7 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
         Some(value) => share::shares(value, id),
         None => Some(Vec::new()),
     };
-    let memory = shared_memory(memory, directories_value.as_ref(), directories.as_deref());
+    let memory = memory::shared(memory, directories_value.as_ref(), directories.as_deref());
     let tpm = table.optional("tpm", |value| {
         let state = format!("{}/vms/{id}/tpm", shared.state_dir).parse().ok();
         value.boolean().map(|wanted| state.filter(|_| wanted))
@@ -208,180 +209,6 @@ fn vcpus(value: &Value<'_>) -> Option<Vcpus> {
         return None;
     }
     Some(Vcpus { boot, max })
-}
-
-const DEFAULT_MEMORY: Size = Size::from_mib(512);
-const LEAST_MEMORY: Size = Size::from_mib(16);
-/// What a virtio-mem region is a multiple of; cloud-hypervisor refuses any other.
-const HOTPLUG_BLOCK: Size = Size::from_mib(128);
-
-fn default_memory(size: Size) -> Memory {
-    Memory {
-        size,
-        max: size,
-        hugepages: HugePages::Off,
-        sharing: Sharing::Private,
-        balloon: Balloon::Off,
-    }
-}
-
-fn memory_size(value: &Value<'_>) -> Option<Size> {
-    let size = values::size(value)?;
-    if size < LEAST_MEMORY {
-        value.error(format!(
-            "`{size}` is too little memory: the least is {LEAST_MEMORY}"
-        ));
-        return None;
-    }
-    whole(value, size, Size::from_mib(1), "")
-}
-
-/// The size, if it is so many whole pages.
-fn whole(value: &Value<'_>, size: Size, page: Size, what: &str) -> Option<Size> {
-    if size.is_multiple_of(page) {
-        return Some(size);
-    }
-    value.error(format!("`{size}` is not a multiple of {page}{what}"));
-    None
-}
-
-fn memory(value: &Value<'_>) -> Option<Memory> {
-    if value.is_text() {
-        return memory_size(value).map(default_memory);
-    }
-    if !value.is_table() {
-        if value.is_integer() {
-            value.error_with_hint(
-                "`memory`: expected a string or a table, found an integer",
-                "write the size with its unit, as a string: `\"512M\"`",
-            );
-        } else {
-            value.wrong_type("a string or a table");
-        }
-        return None;
-    }
-    let mut table = value.table()?;
-    let size_value = table.take("size");
-    let max_value = table.take("max");
-    let pages_value = table.take("hugepages");
-    let mergeable_value = table.take("mergeable");
-    let shared = table.read("shared", false, Value::boolean);
-    let balloon = table.read("balloon", false, Value::boolean);
-    let size = size_value
-        .as_ref()
-        .map_or(Some(DEFAULT_MEMORY), memory_size);
-    if let Some(size) = size {
-        table.derived("max", &size);
-    }
-    table.finish();
-
-    let max = max_value.as_ref().map_or(size, memory_size);
-    let hugepages = pages_value.as_ref().map_or(Some(HugePages::Off), hugepages);
-    let mergeable = mergeable_value.as_ref().map_or(Some(false), Value::boolean);
-    let (size, max, hugepages) = (size?, max?, hugepages?);
-    let (mergeable, shared, balloon) = (mergeable?, shared?, balloon?);
-
-    let mut good = true;
-    if let Some(max_value) = max_value.as_ref().filter(|_| max < size) {
-        max_value.error(format!(
-            "`max` is {max}, which is less than the size, {size}"
-        ));
-        good = false;
-    }
-    if let Some(max_value) = max_value.as_ref().filter(|_| max > size) {
-        let more = Size::from_bytes(max.bytes() - size.bytes());
-        if !more.is_multiple_of(HOTPLUG_BLOCK) {
-            max_value.error_with_hint(
-                format!("`max` is {more} more than the size, and that is not a multiple of {HOTPLUG_BLOCK}"),
-                "the guest gets more memory in Linux's blocks, which are of that size",
-            );
-            good = false;
-        }
-    }
-    if let HugePages::Of(page) = hugepages {
-        // The value that is wrong, or the page size where the memory's size is the default.
-        let blamed = size_value.as_ref().or(pages_value.as_ref())?;
-        let what = ", the size of its huge pages";
-        good &= whole(blamed, size, page, what).is_some();
-        if let Some(max_value) = &max_value {
-            good &= whole(max_value, max, page, what).is_some();
-        }
-    }
-    if let Some(value) = mergeable_value.filter(|_| mergeable) {
-        if shared {
-            value.error("memory cannot be both `mergeable` and `shared`");
-            good = false;
-        }
-        if hugepages != HugePages::Off {
-            value.error_with_hint(
-                "memory of huge pages cannot be `mergeable`",
-                "the kernel merges only pages of the ordinary size",
-            );
-            good = false;
-        }
-    }
-    let sharing = match (shared, mergeable) {
-        (true, _) => Sharing::Shared,
-        (false, true) => Sharing::Mergeable,
-        (false, false) => Sharing::Private,
-    };
-    let balloon = if balloon { Balloon::On } else { Balloon::Off };
-    good.then_some(Memory {
-        size,
-        max,
-        hugepages,
-        sharing,
-        balloon,
-    })
-}
-
-/// The memory of a VM with these shares: a vhost-user device needs it mapped shared, which huge pages are
-/// anyway.
-fn shared_memory(
-    memory: Option<Memory>,
-    value: Option<&Value<'_>>,
-    shares: Option<&[Share]>,
-) -> Option<Memory> {
-    let mut memory = memory?;
-    if shares.is_none_or(<[Share]>::is_empty) || memory.hugepages != HugePages::Off {
-        return Some(memory);
-    }
-    if memory.sharing == Sharing::Mergeable {
-        let value = value?;
-        value.sink.report(
-            Diagnostic::new(
-                value.key_place.clone(),
-                "a VM with shares cannot have `mergeable` memory",
-            )
-            .hint("virtiofsd needs the memory mapped shared, and such pages are not merged"),
-        );
-        return None;
-    }
-    memory.sharing = Sharing::Shared;
-    Some(memory)
-}
-
-fn hugepages(value: &Value<'_>) -> Option<HugePages> {
-    if value.is_boolean() {
-        return Some(if value.boolean()? {
-            HugePages::Default
-        } else {
-            HugePages::Off
-        });
-    }
-    if !value.is_text() {
-        value.wrong_type("`true`, `false` or a size");
-        return None;
-    }
-    let size = values::size(value)?;
-    if size != Size::from_mib(2) && size != Size::from_mib(1024) {
-        value.error_with_hint(
-            format!("huge pages cannot be of `{size}`"),
-            "they are of `2M` or `1G`; `true` takes the host's default",
-        );
-        return None;
-    }
-    Some(HugePages::Of(size))
 }
 
 /// The kernel that the VM's first disk's image has beside it.

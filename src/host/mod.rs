@@ -8,6 +8,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod balloon;
 mod capacity;
 mod cloud_init;
 mod disk;
@@ -28,6 +29,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use balloon::{Balloon, FreePages, OnOom};
 pub use capacity::Capacity;
 pub use cloud_init::{BadHostName, BadInstanceId, CloudInit, HostName, InstanceId, fingerprint};
 pub use disk::{
@@ -51,8 +53,8 @@ pub use share::{BadShareTag, Share, ShareTag};
 pub use size::{BadSize, Size};
 pub use time_span::{BadTimeSpan, TimeSpan};
 pub use vm::{
-    Autostart, BadCmdLine, Balloon, Boot, CmdLine, HugePages, Memory, OnChange, OnTimeout, Panic,
-    Ready, Restart, Serial, Sharing, Vcpus, Vm, Watchdog,
+    Autostart, BadCmdLine, Boot, CmdLine, HugePages, Memory, OnChange, OnTimeout, Panic, Ready,
+    Restart, Serial, Sharing, Vcpus, Vm, Watchdog,
 };
 
 /// A whole host: what `nkudo.toml` and its drop-ins mean.

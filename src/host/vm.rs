@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AbsolutePath, CloudInit, Disk, Limits, Nic, Share, Size, TimeSpan, VmId};
+use super::{AbsolutePath, Balloon, CloudInit, Disk, Limits, Nic, Share, Size, TimeSpan, VmId};
 
 /// Everything about one VM that nkudo acts on. What a changed field costs is in `plan::cost`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +75,8 @@ pub struct Memory {
     pub max: Size,
     pub hugepages: HugePages,
     pub sharing: Sharing,
-    pub balloon: Balloon,
+    #[serde(with = "super::balloon")]
+    pub balloon: Option<Balloon>,
 }
 
 /// Which pages of the host back the guest's memory.
@@ -97,14 +98,6 @@ pub enum Sharing {
     Shared,
     /// Offered to the kernel's same-page merging.
     Mergeable,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Balloon {
-    Off,
-    /// Deflates when the guest runs out of memory, and reports free pages to the host.
-    On,
 }
 
 /// Whether a guest that hangs is reset.

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::ops::RangeFrom;
 
 use crate::host::{
-    Balloon, Boot, Disk, DiskAccess, DiskFormat, HugePages, Memory, Nic, Panic, Rate, Serial,
-    Share, Sharing, Vm, VmId, Watchdog,
+    Balloon, Boot, Disk, DiskAccess, DiskFormat, FreePages, HugePages, Memory, Nic, OnOom, Panic,
+    Rate, Serial, Share, Sharing, Vm, VmId, Watchdog,
 };
 use crate::unit::{share_socket, tpm_socket};
 
@@ -41,11 +41,8 @@ pub fn argv(
         vec![format!("boot={},max={}", vm.vcpus.boot, vm.vcpus.max)],
     );
     option("memory", vec![memory(&vm.memory)]);
-    if vm.memory.balloon == Balloon::On {
-        option(
-            "balloon",
-            vec!["size=0,deflate_on_oom=on,free_page_reporting=on".to_owned()],
-        );
+    if let Some(one) = &vm.memory.balloon {
+        option("balloon", vec![balloon(one)]);
     }
     match &vm.boot {
         Boot::Kernel {
@@ -128,6 +125,19 @@ fn memory(memory: &Memory) -> String {
         Sharing::Mergeable => text.push_str(",mergeable=on"),
     }
     text
+}
+
+fn balloon(balloon: &Balloon) -> String {
+    let on_oom = match balloon.on_oom {
+        OnOom::Keep => "off",
+        OnOom::Deflate => "on",
+    };
+    let reporting = match balloon.free_pages {
+        FreePages::Kept => "off",
+        FreePages::Reported => "on",
+    };
+    let size = balloon.size;
+    format!("size={size},deflate_on_oom={on_oom},free_page_reporting={reporting}")
 }
 
 /// A NIC, by the file descriptors of its TAP's queues: systemd passes them in the order of the NICs.

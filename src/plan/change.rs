@@ -57,6 +57,8 @@ fn follows(name: &str, old: &BTreeMap<String, String>, new: &BTreeMap<String, St
         |fields: &BTreeMap<String, String>, other: &str| fields.get(name) == fields.get(other);
     match name {
         "memory.max" => same(old, "memory.size") && same(new, "memory.size"),
+        // Its word where there is none; the size says that.
+        "memory.balloon" => true,
         "vcpus.max" => same(old, "vcpus.boot") && same(new, "vcpus.boot"),
         _ => {
             let Some((device, field)) = name.rsplit_once('.') else {
@@ -66,6 +68,7 @@ fn follows(name: &str, old: &BTreeMap<String, String>, new: &BTreeMap<String, St
                 Some("disk") => "path",
                 Some("nic") => "network",
                 Some("cloud-init") => "instance-id",
+                Some("memory") if device == "memory.balloon" => "size",
                 _ => return false,
             };
             let essential_name = format!("{device}.{essential}");
@@ -86,6 +89,7 @@ fn cost(field: &str, booted: &Booted, wanted: &Vm) -> Cost {
         // The TAP moves to the other bridge; the guest sees nothing of it.
         "nic" => is_the_hosts(field) && booted.vm.nics.len() == wanted.nics.len(),
         "vcpus" => field == "vcpus.boot" && booted.vm.vcpus.max == wanted.vcpus.max,
+        "memory" if field == BALLOON_SIZE => balloon_fits(booted, wanted),
         "memory" => field == "memory.size" && memory_fits(booted, wanted),
         // What a disk that is there was made from is not what the VM runs on; steps of the plan say
         // what becomes of the disk.
@@ -103,13 +107,23 @@ fn is_the_hosts(field: &str) -> bool {
     keys.iter().any(|key| field.ends_with(key))
 }
 
+/// What the guest is asked to do without.
+const BALLOON_SIZE: &str = "memory.balloon.size";
+
+/// Whether the balloon that there is can be as large as wanted, also after a restart by systemd: the VMM
+/// refuses to start with one that is not smaller than the memory at boot.
+fn balloon_fits(booted: &Booted, wanted: &Vm) -> bool {
+    let (old, new) = (booted.vm.memory.balloon, wanted.memory.balloon);
+    old.is_some() && new.is_some_and(|new| new.size < booted.boot_memory)
+}
+
 /// Whether the memory can become as large as wanted while the VM runs: virtio-mem plugs in blocks of
 /// 2 MiB between what the VM was booted with and its maximum (cloud-hypervisor's docs/memory.md).
 fn memory_fits(booted: &Booted, wanted: &Vm) -> bool {
     const BLOCK: u64 = 2 << 20;
     let (old, new) = (&booted.vm.memory, &wanted.memory);
-    let rest = (&new.max, new.hugepages, new.sharing, new.balloon);
-    rest == (&old.max, old.hugepages, old.sharing, old.balloon)
+    let rest = (&new.max, new.hugepages, new.sharing);
+    rest == (&old.max, old.hugepages, old.sharing)
         && new.hugepages == HugePages::Off
         && new.size >= booted.boot_memory
         && (new.size.bytes() - booted.boot_memory.bytes()).is_multiple_of(BLOCK)

@@ -19,6 +19,8 @@ pub enum Live {
     RemoveDisk(Disk),
     /// The VMM is told of another number of vCPUs or another size of the memory.
     Resize { vcpus: NonZeroU8, memory: Size },
+    /// The guest is asked to do without so much of its memory.
+    Balloon(Size),
     /// The seed is written anew, for the VM's next start.
     Seed,
     /// The unit's text is written anew, for systemd to read: what it does at the next start by
@@ -53,6 +55,11 @@ pub(super) fn merged(booted: &Booted, wanted: &Vm, changes: &[Change]) -> Vm {
     }
     if is_live("memory.size") {
         vm.memory.size = wanted.memory.size;
+    }
+    if is_live("memory.balloon.size")
+        && let (Some(balloon), Some(wanted)) = (&mut vm.memory.balloon, &wanted.memory.balloon)
+    {
+        balloon.size = wanted.size;
     }
     for (index, (nic, wanted)) in vm.nics.iter_mut().zip(&wanted.nics).enumerate() {
         if is_live(&format!("nic[{index}].network")) {
@@ -101,6 +108,11 @@ pub(super) fn steps(booted: &Booted, limits: &LimitValues, vm: &Vm) -> Vec<Live>
             vcpus: vm.vcpus.boot,
             memory: vm.memory.size,
         });
+    }
+    if let (Some(before), Some(balloon)) = (old.memory.balloon, vm.memory.balloon)
+        && before.size != balloon.size
+    {
+        steps.push(Live::Balloon(balloon.size));
     }
     if vm.cloud_init.is_some() && (&old.cloud_init, &old.nics) != (&vm.cloud_init, &vm.nics) {
         steps.push(Live::Seed);
@@ -162,6 +174,7 @@ impl fmt::Display for Live {
             Self::AddDisk(disk) => write!(f, "plug in disk {}", disk.name),
             Self::RemoveDisk(disk) => write!(f, "unplug disk {}", disk.name),
             Self::Resize { vcpus, memory } => write!(f, "resize to {vcpus} vCPUs and {memory}"),
+            Self::Balloon(size) => write!(f, "set its balloon to {size}"),
             Self::Seed => f.write_str("write its seed anew"),
             Self::Unit => f.write_str("write its unit anew"),
         }

@@ -83,15 +83,20 @@ async fn running(context: &Context) -> anyhow::Result<()> {
 /// specification, and not on its command line.
 async fn size(vmm: &Vmm, context: &Context) -> anyhow::Result<()> {
     let vm = &context.booted.vm;
-    let sized = vmm
-        .resize(vm.vcpus.boot.get().into(), vm.memory.size.bytes())
-        .await;
-    match sized {
+    let sized = async {
+        vmm.resize(vm.vcpus.boot.get().into(), vm.memory.size.bytes())
+            .await?;
+        match &vm.memory.balloon {
+            Some(balloon) => vmm.resize_balloon(balloon.size.bytes()).await,
+            None => Ok(()),
+        }
+    };
+    match sized.await {
         // It has ended by now, which is no failure of its start.
         Ok(()) | Err(VmmError::Absent { .. } | VmmError::Http { .. }) => Ok(()),
         // The VM runs; that it is not as large as before is for somebody to know, no reason to end it.
         Err(err) => {
-            tracing::warn!("cannot give the VM its vCPUs and memory: {err}");
+            tracing::warn!("cannot give the VM its vCPUs, memory and balloon: {err}");
             Ok(())
         }
     }

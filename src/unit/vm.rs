@@ -236,9 +236,9 @@ impl Builder {
 mod tests {
     use super::*;
     use crate::host::{
-        AbsolutePath, Autostart, Balloon, Boot, Disk, DiskAccess, DiskFormat, DiskOrigin,
-        HugePages, Limits, LinkName, Mac, Memory, Nic, OnChange, OnTimeout, QueuePairs, RateLimit,
-        Ready, Serial, Sharing, Size, TimeSpan, Trust, Vcpus,
+        AbsolutePath, Autostart, Boot, Disk, DiskAccess, DiskFormat, DiskOrigin, HugePages, Limits,
+        LinkName, Mac, Memory, Nic, OnChange, OnTimeout, QueuePairs, RateLimit, Ready, Serial,
+        Sharing, Size, TimeSpan, Trust, Vcpus,
     };
     use crate::unit::{Property, Value};
     use std::collections::BTreeSet;
@@ -261,7 +261,7 @@ mod tests {
                 max: Size::from_mib(64),
                 hugepages: HugePages::Off,
                 sharing: Sharing::Private,
-                balloon: Balloon::Off,
+                balloon: None,
             },
             boot: Boot::Kernel {
                 kernel: path("/srv/100%kernel"),

@@ -12,6 +12,7 @@ use super::vmm::Vmm;
 
 cases![
     limits_vcpus_and_memory_change_live_and_a_crash_keeps_them,
+    a_balloon_changes_live_and_a_crash_keeps_it,
     a_disk_is_plugged_into_the_sandbox_and_a_crash_keeps_it,
     timeouts_change_live,
     a_set_property_is_put_right,
@@ -88,6 +89,48 @@ fn limits_vcpus_and_memory_change_live_and_a_crash_keeps_them() {
         .says("downtime: none");
     assert_eq!(host.main_pid("web"), pid);
     has(&host, 1, 64);
+    settled(&host);
+}
+
+fn a_balloon_changes_live_and_a_crash_keeps_it() {
+    let host = Host::boot(Networkd::Off);
+    host.guest("web", Then::Halt);
+    let with = |size: &str, balloon: &str, more: &str| {
+        web(&format!(
+            "memory = {{ size = \"{size}\", max = \"192M\", balloon = {balloon} }}\n{more}"
+        ))
+    };
+    let has = |host: &Host, mib: u64| {
+        let config = &info(host)["config"];
+        assert_eq!(config["balloon"]["size"], mib << 20, "{config}");
+    };
+    host.switch_to(&with("64M", "true", "")).done();
+    has(&host, 0);
+    let pid = host.main_pid("web");
+    host.switch_to(&with("64M", "{ size = \"32M\" }", ""))
+        .done()
+        .says("memory.balloon.size: 0 → 32M")
+        .says("downtime: none");
+    has(&host, 32);
+    settled(&host);
+    let pid = crash(&host, pid);
+    has(&host, 32);
+    settled(&host);
+    // Also together with the memory, and with a unit's text that was written anew.
+    let always = "restart = \"always\"\n";
+    host.switch_to(&with("192M", "{ size = \"48M\" }", always))
+        .done()
+        .says("downtime: none");
+    has(&host, 48);
+    let pid = crash(&host, pid);
+    has(&host, 48);
+    settled(&host);
+    // The memory at boot is what a VMM compares a balloon with.
+    host.switch_to(&with("192M", "{ size = \"128M\" }", always))
+        .done()
+        .says("restart: it changed");
+    assert_ne!(host.main_pid("web"), pid);
+    has(&host, 128);
     settled(&host);
 }
 

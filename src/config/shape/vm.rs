@@ -266,10 +266,46 @@ pub struct MemoryTable {
 
     /// Gives the guest a balloon: what it does not use goes back to the host.
     ///
+    /// `true` is one of size 0.
+    ///
     /// Default: `false`
-    /// Example: `balloon = true`
+    /// Example: `balloon = { size = "512M" }`
     /// Becomes: `--balloon size=0,deflate_on_oom=on,free_page_reporting=on`
-    pub balloon: Option<bool>,
+    pub balloon: Option<Balloon>,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged, inline)]
+pub enum Balloon {
+    Whether(bool),
+    Table(BalloonTable),
+}
+
+/// A balloon that is not just there.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct BalloonTable {
+    /// What the guest is asked to do without, less than the memory and in whole mebibytes. It changes while the
+    /// VM runs.
+    ///
+    /// Default: `"0"`
+    /// Example: `size = "512M"`
+    /// Becomes: `--balloon size=`, and `vm.resize` while it runs
+    pub size: Option<Size>,
+
+    /// Has the guest report the pages that it has freed, for the host to use.
+    ///
+    /// Default: `true`
+    /// Example: `free-page-reporting = false`
+    /// Becomes: `--balloon free_page_reporting=`
+    pub free_page_reporting: Option<bool>,
+
+    /// Has the balloon give memory back when the guest would run out of it.
+    ///
+    /// Default: `true`
+    /// Example: `deflate-on-oom = false`
+    /// Becomes: `--balloon deflate_on_oom=`
+    pub deflate_on_oom: Option<bool>,
 }
 
 #[derive(Debug, JsonSchema)]

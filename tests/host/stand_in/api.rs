@@ -226,6 +226,7 @@ impl Machine {
             hotplug,
             hotplugged,
             max_vcpus,
+            balloon,
         } = self.sizes;
         let disks: Vec<Value> = self
             .disks
@@ -241,6 +242,7 @@ impl Machine {
             "config": {
                 "cpus": { "boot_vcpus": vcpus, "max_vcpus": max_vcpus },
                 "memory": { "size": memory, "hotplug_size": hotplug, "hotplugged_size": hotplugged },
+                "balloon": balloon.map(|size| json!({ "size": size })),
                 "disks": disks,
             },
             "state": self.state,
@@ -272,6 +274,12 @@ impl Machine {
                 Some(more) => sizes.hotplugged = more,
                 None => return refusal(what, "Invalid resize below boot size"),
             }
+        }
+        // As the real one, which only warns where there is none.
+        if let (Some(balloon), Some(wanted)) =
+            (&mut sizes.balloon, body["desired_balloon"].as_u64())
+        {
+            *balloon = wanted;
         }
         ("204", String::new())
     }

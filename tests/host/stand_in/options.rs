@@ -47,6 +47,8 @@ pub(super) struct Sizes {
     pub(super) hotplug: u64,
     /// What is.
     pub(super) hotplugged: u64,
+    /// What the guest is to do without, if it has a balloon.
+    pub(super) balloon: Option<u64>,
 }
 
 /// Why there is nothing to run.
@@ -154,7 +156,14 @@ impl Options {
         if let Some(text) = one("balloon") {
             let known = ["size", "deflate_on_oom", "free_page_reporting"];
             let balloon = Keys::parse("balloon", text, &known)?;
-            balloon.size("size")?;
+            let size = balloon.size("size")?;
+            if size >= sizes.memory {
+                return invalid(format!(
+                    "Balloon size ({size}) greater than RAM ({})",
+                    sizes.memory
+                ));
+            }
+            sizes.balloon = Some(size);
             balloon.toggle("deflate_on_oom")?;
             balloon.toggle("free_page_reporting")?;
         }

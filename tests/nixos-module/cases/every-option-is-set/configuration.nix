@@ -41,7 +41,7 @@
           hugepages = "2M";
           mergeable = false;
           shared = true;
-          balloon = true;
+          balloon = { size = "256M"; free-page-reporting = true; deflate-on-oom = true; };
         };
         # A file beside the configuration is copied to the store, and a package is its path.
         kernel = ../a-file-of-ones-own/own.toml;

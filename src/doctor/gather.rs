@@ -83,8 +83,7 @@ async fn known(
     };
     let manager = &connections.manager;
     let netlink = &connections.netlink;
-    let mut observed = observe(&connections.bus, manager, netlink, None, Detail::Status).await?;
-    observed.unit_files = observe::foreign_unit_files(manager).await?;
+    let observed = observe(&connections.bus, manager, netlink, None, Detail::Status).await?;
     let none = BTreeMap::new();
     let declared = current
         .as_ref()

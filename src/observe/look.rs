@@ -1,6 +1,6 @@
 //! Looks at the host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::process::Stdio;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::host::VmId;
 use crate::link::{LinkError, Netlink};
 use crate::network::{self, NETWORKD_DIR};
 use crate::systemd::ManagerProxy;
-use crate::unit::{RUNTIME_ROOT, companions_directory};
+use crate::unit::{RUNTIME_ROOT, TRANSIENT, companions_directory};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
@@ -49,7 +49,7 @@ pub async fn observe(
         systemd_version(manager),
         networkd(manager),
         units::units(connection, manager, detail),
-        unit_files(manager, detail),
+        unit_files(manager),
         async {
             // One after the other: a socket of netlink's has one listing at a time.
             let links = netlink.links().await?;
@@ -80,24 +80,23 @@ pub async fn observe(
     })
 }
 
-/// Unit files that take the name of a VM's transient unit. systemd reads and judges every file of that name for
-/// it, the transient ones too (0.16 s of its time for a thousand VMs), so a status goes without.
-async fn unit_files(manager: &ManagerProxy<'_>, detail: Detail) -> zbus::Result<Vec<String>> {
-    match detail {
-        Detail::Plan => foreign_unit_files(manager).await,
-        Detail::Status => Ok(Vec::new()),
+/// Unit files that take the name of a VM's transient unit, from where systemd looks for them. They are not asked of
+/// systemd: it reads and judges every file of such a name for that, the transient ones too (0.16 s for a thousand VMs).
+async fn unit_files(manager: &ManagerProxy<'_>) -> Result<Vec<String>, ObserveError> {
+    let mut found = BTreeSet::new();
+    for directory in manager.unit_path().await? {
+        if directory == TRANSIENT {
+            continue;
+        }
+        let names = names(Utf8Path::new(&directory))?;
+        found.extend(names.into_iter().filter(|name| is_vm_unit_file(name)));
     }
+    Ok(found.into_iter().collect())
 }
 
-/// The same, whatever it costs.
-pub async fn foreign_unit_files(manager: &ManagerProxy<'_>) -> zbus::Result<Vec<String>> {
-    let listed = manager
-        .list_unit_files_by_patterns(&[], &["nkudo-vm@*.service"])
-        .await?;
-    let foreign = listed.into_iter().filter(|(_, state)| state != "transient");
-    Ok(foreign
-        .filter_map(|(path, _)| Some(Utf8Path::new(&path).file_name()?.to_owned()))
-        .collect())
+/// Whether a file of this name is, for systemd, the unit of a VM or the template of all.
+fn is_vm_unit_file(name: &str) -> bool {
+    name.starts_with("nkudo-vm@") && Utf8Path::new(name).extension() == Some("service")
 }
 
 pub async fn systemd_version(manager: &ManagerProxy<'_>) -> Result<SystemdVersion, ObserveError> {

@@ -88,6 +88,10 @@ pub trait Manager {
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> zbus::Result<String>;
 
+    /// The directories where systemd looks for units' files, the transient ones' too.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn unit_path(&self) -> zbus::Result<Vec<String>>;
+
     /// `TasksMax=` of a unit that says nothing about it.
     #[zbus(property(emits_changed_signal = "false"))]
     fn default_tasks_max(&self) -> zbus::Result<u64>;

@@ -1,6 +1,6 @@
 //! Carries out a plan, and decides nothing.
 //!
-//! The order: images and disks first, which take longest and disturb nobody, then bridges; then what stops;
+//! Images are there by then. The order: disks first, which take longest and disturb nobody, then bridges; then what stops;
 //! disks that grow; TAPs that move; then what starts; then what changes while it runs; then what nobody needs any more. A VM that fails does not hold
 //! up the others. Every effect is an "ensure": after a run that was killed, the next one finds
 //! what is missing and does it.
@@ -18,20 +18,22 @@ mod storage;
 mod vm;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::{StreamExt as _, stream};
 
 use crate::connections::Connections;
 use crate::generation::Manifest;
-use crate::host::VmId;
+use crate::host::{StoredFile, VmId};
 use crate::plan::{Action, Plan};
 use crate::systemd::Jobs;
 use crate::talk::Progress;
 
 pub use outcome::{Failure, Outcome};
-pub use run_files::{Lock, hold, lock, release};
+pub use run_files::{Lock, hold, is_held, lock, release};
 pub use shutdown::shut_down;
+pub use storage::NoImage;
 
 /// What is carried out, and on what.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub struct Apply<'a> {
     pub directory: &'a Utf8Path,
     /// What hands out addresses where networkd does not.
     pub dnsmasq: Option<Utf8PathBuf>,
+    /// The images that the plan lacks: they could not be had.
+    pub no_images: &'a BTreeMap<StoredFile, NoImage>,
 }
 
 impl Apply<'_> {

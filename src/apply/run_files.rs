@@ -200,6 +200,11 @@ pub fn release(id: &VmId) -> anyhow::Result<()> {
     files::remove(&path).with_context(|| format!("cannot remove {path}"))
 }
 
+/// Whether somebody has stopped the VM since it was started.
+pub fn is_held(id: &VmId) -> bool {
+    held_directory().join(id.as_str()).exists()
+}
+
 fn root_directory(id: &VmId) -> Utf8PathBuf {
     Utf8Path::new(RUNTIME_ROOT).join("root").join(id.as_str())
 }

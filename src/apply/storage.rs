@@ -1,4 +1,4 @@
-//! Images and disks: what VMs need before they start.
+//! Disks: what VMs need before they start.
 
 use std::collections::BTreeMap;
 
@@ -8,25 +8,22 @@ use super::{Apply, Failure, Outcome};
 use crate::booted::runtime_directory;
 use crate::disk::{self, Making, Place};
 use crate::host::{Disk, DiskName, Host, Size, VmId};
-use crate::image::Store;
 use crate::plan::{DiskStep, GrowWhen, Plan};
 use crate::vmm::Vmm;
 
+/// Why an image is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoImage(pub String);
+
 impl Apply<'_> {
-    /// Fetches images and makes disks. VMs that go without are among the failed.
+    /// Makes disks. VMs that go without are among the failed.
     pub(super) async fn prepare_storage(&self, plan: &Plan, failed: &mut BTreeMap<VmId, Failure>) {
         for step in &plan.images {
-            let store = Store::new(&self.wanted.host.state_dir);
-            let (file, name) = (step.file.clone(), step.image.clone());
-            let ensured = blocking(move || store.ensure(&file, &name)).await;
-            if let Err(err) = ensured {
-                let why = format!(
-                    "{:#}",
-                    err.context(format!("cannot get image {}", step.image))
-                );
-                for id in &step.vms {
-                    fail(failed, id, anyhow::anyhow!("{why}"));
-                }
+            let why = self.no_images.get(&step.file);
+            let why = why.map_or("it is not there", |NoImage(why)| why);
+            for id in &step.vms {
+                let err = anyhow::anyhow!("cannot get image {}: {why}", step.image);
+                fail(failed, id, err);
             }
         }
         for ((id, name), step) in &plan.disks {

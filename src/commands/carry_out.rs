@@ -6,6 +6,7 @@ use std::time::Duration;
 use camino::Utf8Path;
 use tokio::time::Instant;
 
+use super::fetched::{Fetched, Lacking, Turn};
 use super::{Exit, print, programs};
 use crate::apply::{Apply, Failure, Outcome};
 use crate::connections::Connections;
@@ -46,14 +47,16 @@ impl Form {
     }
 }
 
-/// Makes the host be the generation, as far as `request` asks for it.
+/// Makes the host be the generation, as far as `request` asks for it. Where images are lacking for that, nothing
+/// is done, but for those that cannot be had.
 pub(super) async fn carry_out(
     mut wanted: Manifest,
     generation: u64,
     directory: &Utf8Path,
     request: &Request,
     mode: Mode,
-) -> anyhow::Result<Ended> {
+    fetched: &mut Fetched,
+) -> anyhow::Result<Turn<Ended>> {
     let connections = Connections::open().await?;
     let mut observed = look(&connections, &wanted).await?;
     disk::as_made(&mut wanted.host, &observed.storage);
@@ -75,16 +78,21 @@ pub(super) async fn carry_out(
                 if let Mode::Print(form) = mode {
                     print_obstacles(&obstacles, form)?;
                 }
-                return Ok(Ended::Whole(say_obstacles(&obstacles)));
+                return Ok(Turn::Done(Ended::Whole(say_obstacles(&obstacles))));
             }
         }
     };
     match mode {
         Mode::Print(form) => {
             print_plan(&plan, form)?;
-            return Ok(Ended::Whole(Exit::Done));
+            return Ok(Turn::Done(Ended::Whole(Exit::Done)));
         }
-        Mode::Do => say(&plan),
+        Mode::Do => fetched.say(&plan),
+    }
+    let images = fetched.lacking(&plan);
+    if !images.is_empty() {
+        let state_dir = wanted.host.state_dir;
+        return Ok(Turn::Lacks(Lacking { state_dir, images }));
     }
     // From before the first call that makes a job.
     let jobs = connections.jobs().await?;
@@ -95,6 +103,7 @@ pub(super) async fn carry_out(
         generation,
         directory,
         dnsmasq: observed.network.dnsmasq.clone(),
+        no_images: fetched.failed(),
     };
     let mut outcome = apply.run(&plan).await;
     let mut rest = None;
@@ -112,7 +121,7 @@ pub(super) async fn carry_out(
         }
     }
     let exit = report(&outcome).await?;
-    Ok(match rest {
+    Ok(Turn::Done(match rest {
         _ if !outcome.left_out.is_empty() => Ended::InPart {
             exit,
             why: format!(
@@ -122,7 +131,7 @@ pub(super) async fn carry_out(
         },
         Some(why) => Ended::InPart { exit, why },
         None => Ended::Whole(exit),
-    })
+    }))
 }
 
 /// How carrying out a plan ended.
@@ -206,15 +215,6 @@ pub(super) fn print_obstacles(obstacles: &[Obstacle], form: Form) -> anyhow::Res
 
 fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
     print(&format!("{}\n", serde_json::to_string_pretty(document)?))
-}
-
-fn say(plan: &Plan) {
-    for line in plan.to_string().lines() {
-        tracing::info!("{line}");
-    }
-    if plan.is_empty() {
-        tracing::info!("nothing to do");
-    }
 }
 
 /// Looks again at what was started: a job that is done is no VM that runs.

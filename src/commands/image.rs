@@ -9,7 +9,6 @@ use camino::{Utf8Path, Utf8PathBuf};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use crate::apply;
 use crate::booted::{Booted, FormatVersion};
 use crate::cli::{ImageGc, Listing, Pull};
 use crate::disk::{self, DiskRecord};
@@ -22,6 +21,7 @@ use crate::unit::RUNTIME_ROOT;
 
 use super::configured::configured;
 use super::disk::{bytes, current_host, disks_state_dir};
+use super::fetched::lock;
 use super::{Exit, print, state_dir};
 
 /// `nkudo image list --json`.
@@ -201,9 +201,7 @@ fn needed(host: &Host, all: bool) -> anyhow::Result<Vec<(String, StoredFile)>> {
 
 pub fn gc(gc: &ImageGc, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     // No switch makes a disk of what is removed here.
-    let _lock = apply::lock(|holder| {
-        tracing::info!("waiting for another nkudo (PID {holder}) to finish");
-    })?;
+    let _lock = lock()?;
     let generations = Generations::new(&state_dir::state_dir(given));
     let state_dir = disks_state_dir(&generations, current_host(&generations)?.as_ref())?;
     let uses = uses(&generations, &state_dir)?;
@@ -217,9 +215,13 @@ pub fn gc(gc: &ImageGc, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     for name in files::names(store.directory())? {
         let path = store.directory().join(&name);
         if name.starts_with('.') {
-            if !store.is_locked(&name) {
-                remove(&path, gc)?;
+            if store.is_locked(&name) {
+                continue;
             }
+            if !gc.dry_run {
+                store.remove_hidden(&name)?;
+            }
+            print(&format!("{path}\n"))?;
         } else if !uses.users.contains_key(&path) {
             remove(&path, gc)?;
         }

@@ -28,6 +28,7 @@ pub mod switch;
 mod carry_out;
 mod configured;
 mod confirm;
+mod fetched;
 mod host_files;
 mod programs;
 mod sources;

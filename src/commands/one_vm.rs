@@ -9,14 +9,16 @@ use crate::host::VmId;
 use crate::plan::Request;
 
 use super::carry_out::{Mode, carry_out};
+use super::fetched::{Fetched, Turn, with_lock};
 use super::{Exit, block_on, state_dir};
 
 /// `request` is one that names a VM.
 pub fn run(request: &Request, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
-    let _lock = apply::lock(|holder| {
-        tracing::info!("waiting for another nkudo (PID {holder}) to finish");
-    })?;
     let store = Store::new(&state_dir::state_dir(given));
+    with_lock(|fetched| once(request, &store, fetched))
+}
+
+fn once(request: &Request, store: &Store, fetched: &mut Fetched) -> anyhow::Result<Turn<Exit>> {
     let number = store
         .current()?
         .context("this host was not switched to a generation yet; run `nkudo switch`")?;
@@ -25,13 +27,17 @@ pub fn run(request: &Request, given: Option<&Utf8Path>) -> anyhow::Result<Exit> 
         // First, so that a switch leaves it alone even if this one is killed now.
         Request::Stop(id) => apply::hold(id)?,
         Request::Start(id) | Request::Restart(id) => {
-            refuse_if_undeclared(id, &manifest, number, &store)?;
+            refuse_if_undeclared(id, &manifest, number, store)?;
+            if fetched.is_again() && apply::is_held(id) {
+                bail!("{id} was stopped by somebody while its images were fetched, and stays so");
+            }
             apply::release(id)?;
         }
         Request::Switch(_) => {}
     }
     let directory = store.directory(number);
-    Ok(block_on(carry_out(manifest, number, &directory, request, Mode::Do))?.exit())
+    let ended = carry_out(manifest, number, &directory, request, Mode::Do, fetched);
+    Ok(block_on(ended)?.map(|ended| ended.exit()))
 }
 
 fn refuse_if_undeclared(

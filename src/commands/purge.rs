@@ -3,7 +3,6 @@
 use anyhow::{Context as _, bail};
 use camino::Utf8Path;
 
-use crate::apply;
 use crate::booted::Booted;
 use crate::cli::Purge;
 use crate::disk::{self, DiskFile};
@@ -13,12 +12,11 @@ use crate::host::VmId;
 
 use super::confirm::confirm;
 use super::disk::{bytes, current_host, disks_state_dir, is_declared};
+use super::fetched::lock;
 use super::{Exit, state_dir};
 
 pub fn run(purge: &Purge, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
-    let _lock = apply::lock(|holder| {
-        tracing::info!("waiting for another nkudo (PID {holder}) to finish");
-    })?;
+    let _lock = lock()?;
     let id = &purge.id;
     let store = Store::new(&state_dir::state_dir(given));
     let current = current_host(&store)?;

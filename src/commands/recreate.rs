@@ -7,26 +7,20 @@ use crate::apply;
 use crate::cli::Recreate;
 use crate::disk::{self, DiskFile, Making, Place};
 use crate::generation::{Manifest, Store};
-use crate::host::{DiskName, ImageFile, VmId};
+use crate::host::{DiskName, Host, Image, ImageFile, VmId};
 use crate::image;
 use crate::observe;
 use crate::plan::Request;
 
 use super::carry_out::{Mode, carry_out};
 use super::confirm::confirm;
+use super::fetched::{Fetched, Turn, lock};
 use super::{Exit, block_on, state_dir};
 
 pub fn run(recreate: &Recreate, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
-    let _lock = apply::lock(|holder| {
-        tracing::info!("waiting for another nkudo (PID {holder}) to finish");
-    })?;
     let id = &recreate.id;
     let store = Store::new(&state_dir::state_dir(given));
-    let number = store
-        .current()?
-        .context("this host was not switched to a generation yet; run `nkudo switch`")?;
-    let manifest = store.manifest(number)?;
-    let old = chosen(recreate, &manifest, number)?;
+    let (number, manifest, old) = order(recreate, &store)?;
     for file in &old {
         tracing::info!(
             "disk {} of {id}: {} is kept aside, and a new one made from what is declared",
@@ -39,15 +33,32 @@ pub fn run(recreate: &Recreate, given: Option<&Utf8Path>) -> anyhow::Result<Exit
         tracing::info!("nothing was changed");
         return Ok(Exit::Failed);
     }
+    // Nobody is kept waiting for an answer and for a server.
+    get_images(&manifest.host, id)
+        .with_context(|| format!("cannot make the new disks of {id}; nothing was changed"))?;
+    let _lock = lock()?;
+    if order(recreate, &store)? != (number, manifest.clone(), old.clone()) {
+        bail!("the host or {id} has changed meanwhile; nothing was changed");
+    }
     let change = |request: Request| {
-        block_on(carry_out(
+        let directory = store.directory(number);
+        let mut fetched = Fetched::default();
+        let work = carry_out(
             manifest.clone(),
             number,
-            &store.directory(number),
+            &directory,
             &request,
             Mode::Do,
-        ))
-        .map(|ended| ended.exit())
+            &mut fetched,
+        );
+        match block_on(work)? {
+            Turn::Done(ended) => Ok(ended.exit()),
+            Turn::Lacks(lacking) => {
+                let images = lacking.images.iter().map(|step| step.image.as_str());
+                let images: Vec<&str> = images.collect();
+                bail!("it needs images that are gone: {}", images.join(", "))
+            }
+        }
     };
     // What takes long first, while it runs; a mistake in the image shows here too.
     let making = stage(&manifest, id, &old)
@@ -97,6 +108,31 @@ pub fn run(recreate: &Recreate, given: Option<&Utf8Path>) -> anyhow::Result<Exit
     Ok(Exit::VmsFailed)
 }
 
+/// The current generation, and what is to be replaced.
+fn order(recreate: &Recreate, store: &Store) -> anyhow::Result<(u64, Manifest, Vec<DiskFile>)> {
+    let number = store
+        .current()?
+        .context("this host was not switched to a generation yet; run `nkudo switch`")?;
+    let manifest = store.manifest(number)?;
+    let old = chosen(recreate, &manifest, number)?;
+    Ok((number, manifest, old))
+}
+
+/// Gets the images of all of the VM's disks.
+fn get_images(host: &Host, id: &VmId) -> anyhow::Result<()> {
+    let store = image::Store::new(&host.state_dir);
+    let disks = host.vms.get(id).into_iter().flat_map(|vm| &vm.disks);
+    for name in disks.filter_map(|disk| disk.origin.image()) {
+        let files = host.images.get(name).into_iter().flat_map(Image::files);
+        for file in files {
+            if let ImageFile::Stored(file) = file {
+                store.ensure(file, name.as_str())?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Makes the new disks beside the old ones.
 fn stage<'m>(
     manifest: &'m Manifest,
@@ -104,19 +140,10 @@ fn stage<'m>(
     old: &[DiskFile],
 ) -> anyhow::Result<Vec<Making<'m>>> {
     let host = &manifest.host;
-    let store = image::Store::new(&host.state_dir);
     disk::remove_unfinished(&disk::directory(&host.state_dir, id))?;
     let mut staged = Vec::new();
     let disks = host.vms.get(id).into_iter().flat_map(|vm| &vm.disks);
     for disk in disks.filter(|disk| old.iter().any(|file| file.name == disk.name)) {
-        let named = disk.origin.image();
-        if let Some((name, image)) = named.and_then(|name| Some((name, host.images.get(name)?))) {
-            for file in image.files() {
-                if let ImageFile::Stored(file) = file {
-                    store.ensure(file, name.as_str())?;
-                }
-            }
-        }
         let making = Making {
             host,
             id,

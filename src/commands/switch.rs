@@ -3,70 +3,62 @@
 use anyhow::{Context as _, bail};
 use camino::Utf8Path;
 
-use crate::apply;
 use crate::cli::{How, Rollback, Switch};
 use crate::generation::{Manifest, Store};
 use crate::plan::{self, OnFailure, Pending, Request};
 
 use super::carry_out::{Ended, Form, Mode, carry_out};
+use super::fetched::{Fetched, Turn, with_lock};
 use super::{Exit, block_on, sources, state_dir};
 
 pub fn run(switch: &Switch, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
-    let how = &switch.how;
-    let _lock = lock(how)?;
     let store = Store::new(&state_dir::state_dir(given));
-    if switch.boot {
-        let Some(number) = store.current()? else {
-            tracing::info!("nothing was switched to yet");
-            return Ok(Exit::Done);
-        };
-        return to(&store, number, &store.manifest(number)?, how);
-    }
-    if let Some(number) = switch.generation {
-        return to(&store, number, &store.manifest(number)?, how);
-    }
-    let number = store.newest()?.with_context(|| {
-        format!(
-            "there is no generation in {}; make one with `nkudo render`",
-            store.state_dir()
-        )
-    })?;
-    let manifest = store.manifest(number)?;
-    refuse_if_stale(&manifest, number)?;
-    to(&store, number, &manifest, how)
+    to(&store, &switch.how, |before| {
+        if switch.boot {
+            // Whatever that is by now.
+            return Ok(store.current()?);
+        }
+        if let Some(order) = before {
+            return order.goes_on(&store);
+        }
+        if let Some(number) = switch.generation {
+            return Ok(Some(number));
+        }
+        let number = store.newest()?.with_context(|| {
+            format!(
+                "there is no generation in {}; make one with `nkudo render`",
+                store.state_dir()
+            )
+        })?;
+        refuse_if_stale(&store.manifest(number)?, number)?;
+        Ok(Some(number))
+    })
 }
 
 /// `nkudo rollback`.
 pub fn rollback(rollback: &Rollback, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
-    let how = &rollback.how;
-    let _lock = lock(how)?;
     let store = Store::new(&state_dir::state_dir(given));
-    let current = store
-        .current()?
-        .context("nothing was switched to yet, so there is nothing to go back from")?;
-    let older = match rollback.generation {
-        Some(number) if number >= current => bail!(
-            "generation {number} is not older than the current one, {current}\n\
-             hint: `nkudo switch {number}` switches to any"
-        ),
-        Some(number) => number,
-        None => {
-            let numbers = store.numbers()?;
-            let older = numbers.into_iter().rfind(|number| *number < current);
-            older.with_context(|| {
-                format!("there is no generation older than the current, {current}")
-            })?
+    to(&store, &rollback.how, |before| {
+        if let Some(order) = before {
+            return order.goes_on(&store);
         }
-    };
-    to(&store, older, &store.manifest(older)?, how)
-}
-
-fn lock(how: &How) -> anyhow::Result<Option<apply::Lock>> {
-    Ok(match mode(how) {
-        Mode::Print(_) => None,
-        Mode::Do => Some(apply::lock(|holder| {
-            tracing::info!("waiting for another nkudo (PID {holder}) to finish");
-        })?),
+        let current = store
+            .current()?
+            .context("nothing was switched to yet, so there is nothing to go back from")?;
+        match rollback.generation {
+            Some(number) if number >= current => bail!(
+                "generation {number} is not older than the current one, {current}\n\
+                 hint: `nkudo switch {number}` switches to any"
+            ),
+            Some(number) => Ok(Some(number)),
+            None => {
+                let numbers = store.numbers()?;
+                let older = numbers.into_iter().rfind(|number| *number < current);
+                Ok(Some(older.with_context(|| {
+                    format!("there is no generation older than the current, {current}")
+                })?))
+            }
+        }
     })
 }
 
@@ -97,32 +89,93 @@ fn request(how: &How) -> Request {
     })
 }
 
-fn to(store: &Store, number: u64, manifest: &Manifest, how: &How) -> anyhow::Result<Exit> {
-    refuse_unknown(how, manifest, number)?;
+/// What a switch is from and to, as it was when it began.
+#[derive(Debug, Clone, Copy)]
+struct Order {
+    number: u64,
+    current: Option<u64>,
+}
+
+impl Order {
+    /// The generation, unless somebody has switched to another while the images were fetched: what was ordered
+    /// first must not undo what was ordered later.
+    fn goes_on(self, store: &Store) -> anyhow::Result<Option<u64>> {
+        let number = self.number;
+        match store.current()? {
+            Some(now) if self.current != Some(now) && now != number => bail!(
+                "another nkudo has switched to generation {now} while images were fetched; nothing was \
+                 changed\n\
+                 hint: `nkudo switch {number}` switches to generation {number} all the same"
+            ),
+            _ => Ok(Some(number)),
+        }
+    }
+}
+
+/// Switches to the generation that `choose` says, if it says any. It is asked again after images were fetched.
+fn to(
+    store: &Store,
+    how: &How,
+    choose: impl Fn(Option<Order>) -> anyhow::Result<Option<u64>>,
+) -> anyhow::Result<Exit> {
+    let mut order = None;
+    let mut attempt = |fetched: &mut Fetched| {
+        let Some(number) = choose(order)? else {
+            tracing::info!("nothing was switched to yet");
+            return Ok(Turn::Done(Exit::Done));
+        };
+        if order.is_none() {
+            let current = store.current()?;
+            order = Some(Order { number, current });
+        }
+        once(store, number, how, fetched)
+    };
+    match mode(how) {
+        Mode::Do => with_lock(attempt),
+        Mode::Print(_) => match attempt(&mut Fetched::default())? {
+            Turn::Done(exit) => Ok(exit),
+            Turn::Lacks(_) => Ok(Exit::Done),
+        },
+    }
+}
+
+fn once(
+    store: &Store,
+    number: u64,
+    how: &How,
+    fetched: &mut Fetched,
+) -> anyhow::Result<Turn<Exit>> {
+    let manifest = store.manifest(number)?;
+    refuse_unknown(how, &manifest, number)?;
     let mode = mode(how);
     if mode == Mode::Do {
-        store.keep_store_paths(number, manifest)?;
+        store.keep_store_paths(number, &manifest)?;
     }
     let directory = store.directory(number);
-    let ended = block_on(carry_out(
-        manifest.clone(),
+    let turn = block_on(carry_out(
+        manifest,
         number,
         &directory,
         &request(how),
         mode,
+        fetched,
     ))?;
+    let ended = match turn {
+        Turn::Done(ended) => ended,
+        Turn::Lacks(lacking) => return Ok(Turn::Lacks(lacking)),
+    };
     let exit = ended.exit();
     // VMs that failed do not make the host another generation's.
     if mode == Mode::Do && matches!(exit, Exit::Done | Exit::VmsFailed) {
         if let Ended::InPart { why, .. } = ended {
             tracing::info!("{why}: the current generation stays as it was");
-            return Ok(exit);
+            return Ok(Turn::Done(exit));
         }
         store.set_current(number)?;
         state_dir::remember(store.state_dir())?;
         tracing::info!("switched to generation {number}");
     }
-    Ok(exit)
+    Ok(Turn::Done(exit))
 }
 
 /// `--only` of a VM that there is nowhere is a slip of the pen.

@@ -201,13 +201,22 @@ impl Store {
         Ok(())
     }
 
+    /// Removes a hidden file, unless somebody makes something of its source at this moment.
+    pub fn remove_hidden(&self, name: &str) -> anyhow::Result<()> {
+        let path = self.directory.join(name);
+        let _lock = match source_of(name) {
+            Some(sha256) => match self.try_lock(&sha256)? {
+                Some(lock) => Some(lock),
+                None => return Ok(()),
+            },
+            None => None,
+        };
+        files::remove(&path).with_context(|| format!("cannot remove {path}"))
+    }
+
     /// Whether somebody is making something of the source that a hidden file is of.
     pub fn is_locked(&self, name: &str) -> bool {
-        let rest = name
-            .strip_prefix(UNFINISHED)
-            .or_else(|| name.strip_prefix('.'));
-        let sha256 = rest.and_then(|rest| rest.get(..64)?.parse::<Sha256>().ok());
-        let Some(sha256) = sha256 else {
+        let Some(sha256) = source_of(name) else {
             return false;
         };
         let path = self.directory.join(format!(".{sha256}{LOCK}"));
@@ -218,25 +227,39 @@ impl Store {
 
     /// Locks what is made of one source.
     fn lock(&self, sha256: &Sha256, image: &str) -> anyhow::Result<StoreLock> {
+        loop {
+            if let Some(lock) = self.try_lock(sha256)? {
+                return Ok(lock);
+            }
+            tracing::info!("waiting for another nkudo that gets image {image}");
+            let path = self.directory.join(format!(".{sha256}{LOCK}"));
+            match File::open(&path) {
+                // Its holder removes the file: a lock on it is one on nothing.
+                Ok(file) => file.lock().with_context(|| format!("cannot lock {path}"))?,
+                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+                Err(err) => return Err(err).with_context(|| format!("cannot open {path}")),
+            }
+        }
+    }
+
+    /// As `lock`; `None` where somebody has it.
+    fn try_lock(&self, sha256: &Sha256) -> anyhow::Result<Option<StoreLock>> {
         let path = self.directory.join(format!(".{sha256}{LOCK}"));
         loop {
             let open = || File::options().create(true).append(true).open(&path);
             let file = open().with_context(|| format!("cannot open {path}"))?;
             match file.try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    tracing::info!("waiting for another nkudo that gets image {image}");
-                    file.lock().with_context(|| format!("cannot lock {path}"))?;
-                }
+                Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(err)) => {
                     return Err(err).with_context(|| format!("cannot lock {path}"));
                 }
             }
-            // Whoever had it has removed it: then this is a lock on nothing.
+            // Whoever had it may have removed it: then this is a lock on nothing.
             let is_there =
                 fs::metadata(&path).is_ok_and(|there| there.ino() == inode(&file).unwrap_or(0));
             if is_there {
-                return Ok(StoreLock { path, _file: file });
+                return Ok(Some(StoreLock { path, _file: file }));
             }
         }
     }
@@ -253,6 +276,14 @@ impl Drop for StoreLock {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// The checksum that a hidden file's name begins with.
+fn source_of(name: &str) -> Option<Sha256> {
+    let rest = name
+        .strip_prefix(UNFINISHED)
+        .or_else(|| name.strip_prefix('.'))?;
+    rest.get(..64)?.parse().ok()
 }
 
 fn inode(file: &File) -> io::Result<u64> {

@@ -28,6 +28,7 @@ mod companions;
 mod deadline;
 mod disks;
 mod escapes;
+mod fetching;
 mod first_boot;
 mod guest;
 mod hello;
@@ -128,6 +129,7 @@ fn main() -> std::process::ExitCode {
         (Needs::Machine, operating::CASES),
         (Needs::Machine, symptoms::CASES),
         (Needs::Machine, images::CASES),
+        (Needs::Machine, fetching::CASES),
         (Needs::Machine, sandbox::CASES),
         (Needs::Machine, escapes::CASES),
         (Needs::Machine, first_boot::CASES),

@@ -99,6 +99,7 @@ fn switch(ids: &[&str], starts: &[(&str, Start)], switch: Switch) -> (Outcome, S
             generation: 1,
             directory: "/nonexistent".into(),
             dnsmasq: None,
+            no_images: &BTreeMap::new(),
         };
         (apply.run(&plan).await, state)
     })

@@ -1,0 +1,123 @@
+//! Images, which are got while nobody is kept waiting: without the lock.
+
+use std::collections::BTreeMap;
+
+use crate::apply::{self, Lock, NoImage};
+use crate::host::{AbsolutePath, StoredFile};
+use crate::image::Store;
+use crate::plan::{ImageStep, Plan};
+
+/// How often one image is got that is gone again when the host is looked at anew.
+const TRIES: u32 = 3;
+
+/// What became of the images that plans needed.
+#[derive(Debug, Default)]
+pub(super) struct Fetched {
+    times: BTreeMap<StoredFile, u32>,
+    /// Those that cannot be had, and why.
+    failed: BTreeMap<StoredFile, NoImage>,
+    /// The plan that was said before.
+    said: Option<Plan>,
+}
+
+/// Where a piece of work has come to that needs the lock.
+#[derive(Debug)]
+pub(super) enum Turn<T> {
+    Done(T),
+    Lacks(Lacking),
+}
+
+impl<T> Turn<T> {
+    pub(super) fn map<U>(self, of: impl FnOnce(T) -> U) -> Turn<U> {
+        match self {
+            Self::Done(done) => Turn::Done(of(done)),
+            Self::Lacks(lacking) => Turn::Lacks(lacking),
+        }
+    }
+}
+
+/// Images that have to be got first. Nothing was changed yet.
+#[derive(Debug)]
+pub(super) struct Lacking {
+    pub(super) state_dir: AbsolutePath,
+    pub(super) images: Vec<ImageStep>,
+}
+
+/// Does work that needs the lock. Where images are lacking they are got without it, and the work is begun anew:
+/// the host may have changed.
+pub(super) fn with_lock<T>(
+    mut work: impl FnMut(&mut Fetched) -> anyhow::Result<Turn<T>>,
+) -> anyhow::Result<T> {
+    let mut fetched = Fetched::default();
+    loop {
+        let held = lock()?;
+        let turn = work(&mut fetched)?;
+        drop(held);
+        match turn {
+            Turn::Done(done) => return Ok(done),
+            Turn::Lacks(lacking) => fetched.get(&lacking),
+        }
+    }
+}
+
+/// Takes the lock, and says whom it waits for.
+pub(super) fn lock() -> anyhow::Result<Lock> {
+    apply::lock(|holder| {
+        tracing::info!("waiting for another nkudo (PID {holder}) to finish");
+    })
+}
+
+impl Fetched {
+    /// Whether the work was begun before.
+    pub(super) fn is_again(&self) -> bool {
+        self.said.is_some()
+    }
+
+    /// What a plan needs that was not tried, or is gone again.
+    pub(super) fn lacking(&self, plan: &Plan) -> Vec<ImageStep> {
+        let images = plan.images.iter();
+        let images = images.filter(|step| !self.failed.contains_key(&step.file));
+        images.cloned().collect()
+    }
+
+    pub(super) fn failed(&self) -> &BTreeMap<StoredFile, NoImage> {
+        &self.failed
+    }
+
+    /// Says a plan, once.
+    pub(super) fn say(&mut self, plan: &Plan) {
+        let rest = Plan {
+            images: Vec::new(),
+            ..plan.clone()
+        };
+        if self.said.as_ref() == Some(&rest) {
+            return;
+        }
+        if self.is_again() {
+            tracing::info!("the host has changed meanwhile; what is done now:");
+        }
+        for line in plan.to_string().lines() {
+            tracing::info!("{line}");
+        }
+        if plan.is_empty() {
+            tracing::info!("nothing to do");
+        }
+        self.said = Some(rest);
+    }
+
+    fn get(&mut self, lacking: &Lacking) {
+        let store = Store::new(&lacking.state_dir);
+        for ImageStep { file, image, .. } in &lacking.images {
+            let times = self.times.entry(file.clone()).or_default();
+            *times += 1;
+            if *times > TRIES {
+                let path = store.path(file);
+                let why = format!("it was got {TRIES} times, and {path} is gone each time");
+                self.failed.insert(file.clone(), NoImage(why));
+            } else if let Err(err) = store.ensure(file, image) {
+                self.failed
+                    .insert(file.clone(), NoImage(format!("{err:#}")));
+            }
+        }
+    }
+}

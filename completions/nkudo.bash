@@ -211,6 +211,9 @@ _nkudo() {
             nkudo__subcmd__help__subcmd__unit,ready)
                 cmd="nkudo__subcmd__help__subcmd__unit__subcmd__ready"
                 ;;
+            nkudo__subcmd__help__subcmd__unit,register)
+                cmd="nkudo__subcmd__help__subcmd__unit__subcmd__register"
+                ;;
             nkudo__subcmd__help__subcmd__unit,revoke)
                 cmd="nkudo__subcmd__help__subcmd__unit__subcmd__revoke"
                 ;;
@@ -253,6 +256,9 @@ _nkudo() {
             nkudo__subcmd__unit,ready)
                 cmd="nkudo__subcmd__unit__subcmd__ready"
                 ;;
+            nkudo__subcmd__unit,register)
+                cmd="nkudo__subcmd__unit__subcmd__register"
+                ;;
             nkudo__subcmd__unit,revoke)
                 cmd="nkudo__subcmd__unit__subcmd__revoke"
                 ;;
@@ -270,6 +276,9 @@ _nkudo() {
                 ;;
             nkudo__subcmd__unit__subcmd__help,ready)
                 cmd="nkudo__subcmd__unit__subcmd__help__subcmd__ready"
+                ;;
+            nkudo__subcmd__unit__subcmd__help,register)
+                cmd="nkudo__subcmd__unit__subcmd__help__subcmd__register"
                 ;;
             nkudo__subcmd__unit__subcmd__help,revoke)
                 cmd="nkudo__subcmd__unit__subcmd__help__subcmd__revoke"
@@ -974,7 +983,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help__subcmd__unit)
-            opts="ready stop post grant revoke"
+            opts="ready register stop post grant revoke"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1016,6 +1025,20 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help__subcmd__unit__subcmd__ready)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__unit__subcmd__register)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1546,7 +1569,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__unit)
-            opts="-h -V --state-dir --help --version ready stop post grant revoke help"
+            opts="-h -V --state-dir --help --version ready register stop post grant revoke help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1582,7 +1605,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__unit__subcmd__help)
-            opts="ready stop post grant revoke help"
+            opts="ready register stop post grant revoke help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1651,6 +1674,20 @@ _nkudo() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        nkudo__subcmd__unit__subcmd__help__subcmd__register)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         nkudo__subcmd__unit__subcmd__help__subcmd__revoke)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
@@ -1698,6 +1735,24 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__unit__subcmd__ready)
+            opts="-h -V --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__unit__subcmd__register)
             opts="-h -V --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

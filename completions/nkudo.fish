@@ -198,18 +198,22 @@ complete -c nkudo -n "__fish_nkudo_using_subcommand schema" -s V -l version -d '
 complete -c nkudo -n "__fish_nkudo_using_subcommand shutdown" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
 complete -c nkudo -n "__fish_nkudo_using_subcommand shutdown" -s h -l help -d 'Print help'
 complete -c nkudo -n "__fish_nkudo_using_subcommand shutdown" -s V -l version -d 'Print version'
-complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
-complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -s h -l help -d 'Print help'
-complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -s V -l version -d 'Print version'
-complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -f -a "ready" -d 'Wait until the VM is ready'
-complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -f -a "stop" -d 'Shut the guest down by its power button'
-complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -f -a "post" -d 'Say why the VM ended; fail where systemd would take a crash for a clean exit'
-complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -f -a "grant" -d 'Let the VM\'s user use its disks'
-complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -f -a "revoke" -d 'Take the disks back'
-complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready stop post grant revoke help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready register stop post grant revoke help" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready register stop post grant revoke help" -s h -l help -d 'Print help'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready register stop post grant revoke help" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready register stop post grant revoke help" -f -a "ready" -d 'Wait until the VM is ready'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready register stop post grant revoke help" -f -a "register" -d 'Make it known to systemd-machined'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready register stop post grant revoke help" -f -a "stop" -d 'Shut the guest down by its power button'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready register stop post grant revoke help" -f -a "post" -d 'Say why the VM ended; fail where systemd would take a crash for a clean exit'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready register stop post grant revoke help" -f -a "grant" -d 'Let the VM\'s user use its disks'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready register stop post grant revoke help" -f -a "revoke" -d 'Take the disks back'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and not __fish_seen_subcommand_from ready register stop post grant revoke help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from ready" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from ready" -s h -l help -d 'Print help'
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from ready" -s V -l version -d 'Print version'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from register" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from register" -s h -l help -d 'Print help'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from register" -s V -l version -d 'Print version'
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from stop" -l timeout -d 'How long the guest may take. On the command line, so that a VM can be shut down whatever has become of its specification' -r
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from stop" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from stop" -s h -l help -d 'Print help'
@@ -224,6 +228,7 @@ complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcom
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from revoke" -s V -l version -d 'Print version'
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from help" -f -a "ready" -d 'Wait until the VM is ready'
+complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from help" -f -a "register" -d 'Make it known to systemd-machined'
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from help" -f -a "stop" -d 'Shut the guest down by its power button'
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from help" -f -a "post" -d 'Say why the VM ended; fail where systemd would take a crash for a clean exit'
 complete -c nkudo -n "__fish_nkudo_using_subcommand unit; and __fish_seen_subcommand_from help" -f -a "grant" -d 'Let the VM\'s user use its disks'
@@ -261,6 +266,7 @@ complete -c nkudo -n "__fish_nkudo_using_subcommand help; and __fish_seen_subcom
 complete -c nkudo -n "__fish_nkudo_using_subcommand help; and __fish_seen_subcommand_from image" -f -a "gc" -d 'Remove images that no kept generation, no disk and no running VM uses'
 complete -c nkudo -n "__fish_nkudo_using_subcommand help; and __fish_seen_subcommand_from disk" -f -a "list" -d 'List the disks that nkudo made: what from, how large they are, and whether a file declares them'
 complete -c nkudo -n "__fish_nkudo_using_subcommand help; and __fish_seen_subcommand_from unit" -f -a "ready" -d 'Wait until the VM is ready'
+complete -c nkudo -n "__fish_nkudo_using_subcommand help; and __fish_seen_subcommand_from unit" -f -a "register" -d 'Make it known to systemd-machined'
 complete -c nkudo -n "__fish_nkudo_using_subcommand help; and __fish_seen_subcommand_from unit" -f -a "stop" -d 'Shut the guest down by its power button'
 complete -c nkudo -n "__fish_nkudo_using_subcommand help; and __fish_seen_subcommand_from unit" -f -a "post" -d 'Say why the VM ended; fail where systemd would take a crash for a clean exit'
 complete -c nkudo -n "__fish_nkudo_using_subcommand help; and __fish_seen_subcommand_from unit" -f -a "grant" -d 'Let the VM\'s user use its disks'

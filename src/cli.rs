@@ -211,6 +211,8 @@ pub enum Command {
 pub enum UnitStep {
     /// Wait until the VM is ready
     Ready { id: VmId },
+    /// Make it known to systemd-machined
+    Register { id: VmId },
     /// Shut the guest down by its power button
     Stop {
         id: VmId,

@@ -32,6 +32,7 @@ pub mod image;
 pub mod interruption;
 pub mod journal;
 pub mod link;
+pub mod machined;
 pub mod network;
 pub mod network_status;
 pub mod nft;

@@ -14,11 +14,13 @@ use super::{Apply, Failure, Outcome, run_files};
 use crate::booted::Booted;
 use crate::files;
 use crate::generation::Unneeded;
-use crate::host::{Disk, DiskAccess, Vm, VmId};
+use crate::host::{Disk, DiskAccess, Machined, Vm, VmId};
 use crate::hypervisor::{disk_config, disk_id};
 use crate::interruption::effect;
+use crate::machined;
 use crate::plan::{Live, OnFailure, Plan, VmStep};
 use crate::steps;
+use crate::systemd::{Interface, property};
 use crate::talk::Progress;
 use crate::unit::{Limit, RUNTIME_ROOT, TRANSIENT, vm_unit_name};
 use crate::vmm::Vmm;
@@ -119,9 +121,36 @@ impl Apply<'_> {
                         write_unit(&booted(id)?.becoming(vm))?;
                     }
                 }
+                Live::Machined(wanted) => self.tell_machined(id, *wanted, step).await,
             }
         }
         Ok(())
+    }
+
+    /// Registers it with systemd-machined, or takes it out. A VM runs as well without, so that is nothing to fail for.
+    async fn tell_machined(&self, id: &VmId, wanted: Machined, step: &VmStep) {
+        let done = async {
+            match (wanted, &step.becomes) {
+                (Machined::On, Some(vm)) => {
+                    let leader = self.main_pid(id).await?;
+                    machined::register(&self.connections.bus, id, leader, &vm.nics).await?;
+                }
+                _ => machined::unregister(&self.connections.bus, id).await?,
+            }
+            anyhow::Ok(())
+        };
+        match done.await {
+            Ok(()) => effect(),
+            Err(err) => {
+                tracing::warn!(nkudo_vm = %id, "`machinectl` does not know what became of {id}: {err:#}");
+            }
+        }
+    }
+
+    async fn main_pid(&self, id: &VmId) -> zbus::Result<u32> {
+        let connections = self.connections;
+        let path = connections.manager.get_unit(&vm_unit_name(id)).await?;
+        property(&connections.bus, &path, Interface::Service, "MainPID").await
     }
 
     /// Sets its limits. systemd keeps them beside the unit's text, so a restart by systemd has them.

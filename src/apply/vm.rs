@@ -18,7 +18,7 @@ use crate::host::{Isolation, LinkName, Network, NetworkKind, Nic, VmId};
 use crate::interruption::effect;
 use crate::link::{LinkError, open_macvtap};
 use crate::observe::{Link, LinkKind};
-use crate::systemd::{ExtraFd, Interface, JobResult, property, transient_properties};
+use crate::systemd::{ExtraFd, Interface, JobResult, is_answer, property, transient_properties};
 use crate::unit::vm_unit_name;
 
 /// On top of the unit's own timeouts, which end a job long before.
@@ -33,7 +33,7 @@ impl Connections {
             match property(&self.bus, path, Interface::Unit, "InvocationID").await {
                 Ok(invocation) => invocation,
                 // It has ended by now.
-                Err(zbus::Error::MethodError(..)) => return Ok(()),
+                Err(err) if is_answer(&err) => return Ok(()),
                 Err(err) => return Err(err).context("cannot ask systemd for its invocation"),
             };
         let text = invocation.iter().fold(String::new(), |mut text, byte| {

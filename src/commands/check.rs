@@ -7,7 +7,7 @@ use zbus::Connection;
 
 use crate::cli::Check;
 use crate::config::{self, Diagnostic};
-use crate::host::{Capacity, ProgramName};
+use crate::host::{Capacity, Host, Machined, ProgramName};
 use crate::hypervisor::Version;
 use crate::observe::{self, Hypervisor, SystemdVersion};
 use crate::plan::Obstacle;
@@ -36,11 +36,20 @@ pub fn run(check: &Check) -> anyhow::Result<Exit> {
     if check.strict && !warnings.is_empty() {
         return Ok(Exit::BadConfiguration);
     }
-    let too_old = if check.elsewhere {
-        Vec::new()
+    let (too_old, lacks_machined) = if check.elsewhere {
+        (Vec::new(), false)
     } else {
-        block_on(async { Ok(too_old(&host.hypervisor).await) })?
+        block_on(async { Ok((too_old(&host.hypervisor).await, lacks_machined(&host).await)) })?
     };
+    if lacks_machined {
+        tracing::warn!(
+            "`[host] machined` is set, and systemd-machined is not on this host: VMs run, and `machinectl` does not \
+             list them\nhint: `nkudo doctor` says which package has it"
+        );
+        if check.strict {
+            return Ok(Exit::Failed);
+        }
+    }
     for obstacle in &too_old {
         tracing::error!("{obstacle}");
     }
@@ -83,13 +92,8 @@ pub fn run(check: &Check) -> anyhow::Result<Exit> {
 /// installed: what is not there is not too old.
 async fn too_old(hypervisor: &ProgramName) -> Vec<Obstacle> {
     let mut too_old = Vec::new();
-    let systemd = async {
-        let bus = Connection::system().await.ok()?;
-        let manager = ManagerProxy::new(&bus).await.ok()?;
-        observe::systemd_version(&manager).await.ok()
-    };
-    let systemd = tokio::time::timeout(Duration::from_secs(5), systemd).await;
-    if let Ok(Some(version)) = systemd
+    let version = systemd(async |manager| observe::systemd_version(&manager).await.ok()).await;
+    if let Some(version) = version
         && version < SystemdVersion::MINIMUM
     {
         too_old.push(Obstacle::OldSystemd(version.0));
@@ -108,4 +112,27 @@ async fn too_old(hypervisor: &ProgramName) -> Vec<Obstacle> {
         });
     }
     too_old
+}
+
+/// Whether VMs are to be registered with a systemd-machined that is not here. Where no systemd runs, nobody knows.
+async fn lacks_machined(host: &Host) -> bool {
+    if !host.vms.values().any(|vm| vm.machined == Machined::On) {
+        return false;
+    }
+    let files = systemd(async |manager| {
+        let files = manager.list_unit_files_by_patterns(&[], &["systemd-machined.service"]);
+        files.await.ok()
+    });
+    let files = files.await;
+    files.is_some_and(|files| files.iter().all(|(_, state)| state.starts_with("masked")))
+}
+
+/// What systemd says, where it runs and answers.
+async fn systemd<T>(ask: impl AsyncFnOnce(ManagerProxy<'static>) -> Option<T>) -> Option<T> {
+    let asked = async {
+        let bus = Connection::system().await.ok()?;
+        ask(ManagerProxy::new(&bus).await.ok()?).await
+    };
+    let asked = tokio::time::timeout(Duration::from_secs(5), asked).await;
+    asked.ok().flatten()
 }

@@ -14,8 +14,8 @@ use super::sink::Sink;
 use super::vm::{Shared, vm};
 use super::{forward, order, values};
 use crate::host::{
-    AbsolutePath, BadIdentifier, Host, Image, ImageName, NetworkBackend, NetworkName, ProgramName,
-    VmId,
+    AbsolutePath, BadIdentifier, Host, Image, ImageName, Machined, NetworkBackend, NetworkName,
+    ProgramName, VmId,
 };
 use crate::seed::FirstBoot;
 
@@ -80,7 +80,11 @@ pub(super) fn host(sink: &Sink, roots: &[Spanned<DeTable<'_>>]) -> Option<(Host,
         swtpm,
         state_dir,
         network_backend,
+        machined,
     } = settings?;
+    for vm in lowered_vms.values_mut() {
+        vm.machined = machined;
+    }
     let images = lowered_images.into_iter();
     let host = Host {
         hypervisor,
@@ -105,6 +109,7 @@ struct Settings {
     swtpm: ProgramName,
     state_dir: AbsolutePath,
     network_backend: NetworkBackend,
+    machined: Machined,
 }
 
 /// `[host]`.
@@ -117,6 +122,7 @@ fn settings(sink: &Sink, hosts: &[Value<'_>]) -> Option<Settings> {
     let mut swtpm = Some(ProgramName::swtpm());
     let mut state_dir = Some(AbsolutePath::default_state_dir());
     let mut backend = Some(NetworkBackend::Auto);
+    let mut machined = Some(Machined::Off);
     // A second one is wrong as a whole, but what is in it may be wrong as well.
     for host in hosts {
         let mut table = host.table()?;
@@ -142,6 +148,9 @@ fn settings(sink: &Sink, hosts: &[Value<'_>]) -> Option<Settings> {
                 ],
             );
         }
+        if let Some(value) = table.take("machined") {
+            machined = value.boolean().map(Machined::of);
+        }
         table.finish();
     }
     Some(Settings {
@@ -150,6 +159,7 @@ fn settings(sink: &Sink, hosts: &[Value<'_>]) -> Option<Settings> {
         swtpm: swtpm?,
         state_dir: state_dir?,
         network_backend: backend?,
+        machined: machined?,
     })
 }
 

@@ -16,8 +16,8 @@ use super::unique::Unique;
 use super::values;
 use crate::host::{
     AbsolutePath, Autostart, Boot, Disk, HugePages, Image, ImageBoot, ImageName, Limits, LinkName,
-    Mac, Memory, Network, NetworkName, OnChange, OnTimeout, Panic, Ready, Restart, Serial, Size,
-    TimeSpan, Vcpus, Vm, VmId, Watchdog,
+    Mac, Machined, Memory, Network, NetworkName, OnChange, OnTimeout, Panic, Ready, Restart,
+    Serial, Size, TimeSpan, Vcpus, Vm, VmId, Watchdog,
 };
 use crate::seed::{self, FirstBoot};
 
@@ -148,6 +148,8 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
         panic: panic?,
         vsock_cid: vsock_cid?,
         serial: serial?,
+        // A word of the host's, which is read after all VMs.
+        machined: Machined::Off,
         autostart: autostart?,
         restart: restart?,
         on_change: on_change?,

@@ -69,6 +69,7 @@ fn host(facts: &Facts) -> Vec<Check> {
         observed,
         boot,
         slice,
+        machined,
         ..
     } = &facts.state
     {
@@ -77,6 +78,11 @@ fn host(facts: &Facts) -> Vec<Check> {
             checks.push(memory(facts, manifest));
             checks.extend(hugepages(facts, manifest));
             checks.extend(ksm(facts, manifest));
+            checks.extend(super::machined::check(
+                facts.distribution,
+                manifest,
+                *machined,
+            ));
             checks.push(iommu(facts));
         }
         checks.push(networkd(facts.distribution, manifest.as_deref(), observed));

@@ -132,8 +132,17 @@ pub enum HostState {
         boot: Option<bool>,
         /// Whether nkudo.slice is installed.
         slice: bool,
+        machined: Service,
     },
     Unknown(String),
+}
+
+/// A service of the host's that somebody may want.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    Absent,
+    Masked,
+    There,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,13 +9,15 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::facts::{
     Cgroups, DeviceNode, Distribution, Facts, FileFact, Filesystem, HostState, HugepagePool, Kvm,
-    Programs, Sysctls, SystemdFacts,
+    Programs, Service, Sysctls, SystemdFacts,
 };
 use crate::connections::Connections;
 use crate::generation::{Manifest, Store};
 use crate::host::{Boot, Disk, ProgramName, Size, Vm, VmId};
 use crate::observe::{self, Detail, Hypervisor, capacity, closer, observe};
 use crate::status::status;
+
+const MACHINED: &str = "systemd-machined.service";
 
 /// Looks at the host; at one VM more closely than at the others.
 pub async fn gather(
@@ -93,9 +95,8 @@ async fn known(
         .as_ref()
         .map(|(number, manifest)| (*number, manifest));
     let status = status(referred, store.newest()?, &observed, &closer);
-    let files = manager
-        .list_unit_files_by_patterns(&[], &["nkudo-boot.service", "nkudo.slice"])
-        .await?;
+    let names = ["nkudo-boot.service", "nkudo.slice", MACHINED];
+    let files = manager.list_unit_files_by_patterns(&[], &names).await?;
     let state = |name: &str| {
         let mut files = files.iter();
         let found = files.find(|(path, _)| Utf8Path::new(path).file_name() == Some(name));
@@ -103,12 +104,18 @@ async fn known(
     };
     let boot = state("nkudo-boot.service").map(|state| state.starts_with("enabled"));
     let slice = state("nkudo.slice").is_some();
+    let machined = match state(MACHINED) {
+        None => Service::Absent,
+        Some(state) if state.starts_with("masked") => Service::Masked,
+        Some(_) => Service::There,
+    };
     Ok(HostState::Known {
         manifest: current.map(|(_, manifest)| Box::new(manifest)),
         observed: Box::new(observed),
         status: Box::new(status),
         boot,
         slice,
+        machined,
     })
 }
 

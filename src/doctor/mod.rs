@@ -5,6 +5,7 @@
 mod checks;
 mod facts;
 mod gather;
+mod machined;
 mod vm;
 
 use serde::Serialize;
@@ -14,7 +15,7 @@ use crate::booted::FormatVersion;
 pub use checks::checks;
 pub use facts::{
     Cgroups, DeviceNode, Distribution, Facts, FileFact, Filesystem, HostState, HugepagePool, Kvm,
-    Programs, Sysctls, SystemdFacts,
+    Programs, Service, Sysctls, SystemdFacts,
 };
 pub use gather::gather;
 

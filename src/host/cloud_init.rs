@@ -40,14 +40,19 @@ pub enum BadInstanceId {
     Character(char),
 }
 
-/// The namespace of instance-ids that are made from a VM's id (UUIDv5, RFC 9562).
+/// The namespace of UUIDs that are made from a VM's id (UUIDv5, RFC 9562).
 const NAMESPACE: Uuid = Uuid::from_u128(0x5d3c_0f0e_8a3b_5a53_9d0c_51f6_c6e4_2b77);
+
+/// The UUID that a VM's id always leads to.
+pub fn uuid(id: &VmId) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, id.as_str().as_bytes())
+}
 
 impl InstanceId {
     /// The one that a VM's id always leads to: whatever else changes in the file, a disk on which
     /// first boot has been is not made anew by it.
     pub fn derived(id: &VmId) -> Self {
-        Self(Uuid::new_v5(&NAMESPACE, id.as_str().as_bytes()).to_string())
+        Self(uuid(id).to_string())
     }
 
     pub fn as_str(&self) -> &str {

@@ -31,7 +31,9 @@ use serde::{Deserialize, Serialize};
 
 pub use balloon::{Balloon, FreePages, OnOom};
 pub use capacity::Capacity;
-pub use cloud_init::{BadHostName, BadInstanceId, CloudInit, HostName, InstanceId, fingerprint};
+pub use cloud_init::{
+    BadHostName, BadInstanceId, CloudInit, HostName, InstanceId, fingerprint, uuid,
+};
 pub use disk::{
     BadLabel, Disk, DiskAccess, DiskFormat, DiskOrigin, Filesystem, Label, Rate, RateLimit,
 };
@@ -53,8 +55,8 @@ pub use share::{BadShareTag, Share, ShareTag};
 pub use size::{BadSize, Size};
 pub use time_span::{BadTimeSpan, TimeSpan};
 pub use vm::{
-    Autostart, BadCmdLine, Boot, CmdLine, HugePages, Memory, OnChange, OnTimeout, Panic, Ready,
-    Restart, Serial, Sharing, Vcpus, Vm, Watchdog,
+    Autostart, BadCmdLine, Boot, CmdLine, HugePages, Machined, Memory, OnChange, OnTimeout, Panic,
+    Ready, Restart, Serial, Sharing, Vcpus, Vm, Watchdog,
 };
 
 /// A whole host: what `nkudo.toml` and its drop-ins mean.

@@ -35,6 +35,9 @@ pub struct Vm {
     pub vsock_cid: Option<NonZeroU32>,
     #[serde(default, skip_serializing_if = "Serial::is_journal")]
     pub serial: Serial,
+    /// The same for all VMs of a host: `[host] machined`.
+    #[serde(default, skip_serializing_if = "Machined::is_off")]
+    pub machined: Machined,
     pub autostart: Autostart,
     pub restart: Restart,
     pub on_change: OnChange,
@@ -111,6 +114,30 @@ pub enum Watchdog {
 }
 
 impl Watchdog {
+    pub const fn of(wanted: bool) -> Self {
+        if wanted { Self::On } else { Self::Off }
+    }
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde calls it with a reference"
+    )]
+    fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
+}
+
+/// Whether systemd-machined knows of the VM.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Machined {
+    #[default]
+    Off,
+    /// It is registered at each start of its VMM.
+    On,
+}
+
+impl Machined {
     pub const fn of(wanted: bool) -> Self {
         if wanted { Self::On } else { Self::Off }
     }

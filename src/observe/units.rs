@@ -11,7 +11,7 @@ use super::running::{Known, Running, is_administrators};
 use super::{Detail, Unit, UnitFacts, UnitOrigin, UnitState};
 use crate::files;
 use crate::host::VmId;
-use crate::systemd::{Interface, ManagerProxy, UnitListing, property};
+use crate::systemd::{Interface, ManagerProxy, UnitListing, is_answer, property};
 use crate::unit::{Limit, LimitValues, TRANSIENT, read_limits, vm_unit_name};
 
 /// Calls in flight. The bus refuses a client's 129th (max_replies_per_connection).
@@ -105,7 +105,7 @@ async fn unit(
         };
         (unit.drop_ins, unit.facts) = match asked.await {
             Ok(asked) => asked,
-            Err(zbus::Error::MethodError(..)) => return Ok(None),
+            Err(err) if is_answer(&err) => return Ok(None),
             Err(err) => return Err(err),
         };
         return Ok(Some(unit));
@@ -123,7 +123,7 @@ async fn unit(
     let (transient, file, fields, result, facts, drop_ins) = match read.await {
         Ok(properties) => properties,
         // It was unloaded in between: a transient unit that has ended is gone.
-        Err(zbus::Error::MethodError(..)) => return Ok(None),
+        Err(err) if is_answer(&err) => return Ok(None),
         Err(err) => return Err(err),
     };
     // Asking for the properties of a unit that was unloaded since the listing loads it again, as

@@ -85,7 +85,7 @@ fn cost(field: &str, booted: &Booted, wanted: &Vm) -> Cost {
         "autostart" | "on-change" | "after" | "ready" => return Cost::Nothing,
         // First boot is to run again, and runs at a boot; or there is a seed more or less.
         "cloud-init" => !field.ends_with(".instance-id"),
-        "limits" | "restart" | "start-timeout" | "stop-timeout" => true,
+        "limits" | "restart" | "start-timeout" | "stop-timeout" | "host" => true,
         // The TAP moves to the other bridge; the guest sees nothing of it.
         "nic" => is_the_hosts(field) && booted.vm.nics.len() == wanted.nics.len(),
         "vcpus" => field == "vcpus.boot" && booted.vm.vcpus.max == wanted.vcpus.max,
@@ -194,6 +194,7 @@ fn joined(path: &str, key: &str) -> String {
         ("", "disks") => "disk".to_owned(),
         ("", "nics") => "nic".to_owned(),
         ("", "boot") => "boot".to_owned(),
+        ("", "machined") => "host.machined".to_owned(),
         ("boot", "kernel") => "boot.kernel".to_owned(),
         ("boot", "firmware") => "firmware".to_owned(),
         ("cloud-init", "keys") => "cloud-init".to_owned(),

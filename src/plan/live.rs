@@ -5,7 +5,7 @@ use std::num::NonZeroU8;
 
 use super::{Change, Cost};
 use crate::booted::Booted;
-use crate::host::{Disk, DiskName, Size, Vm};
+use crate::host::{Disk, DiskName, Machined, Size, Vm};
 use crate::unit::{Limit, LimitValues, limit_values};
 
 /// One effect on a running VM. Each is an "ensure": done again it changes nothing.
@@ -26,6 +26,8 @@ pub enum Live {
     /// The unit's text is written anew, for systemd to read: what it does at the next start by
     /// itself and at the stop. One daemon-reload, however many VMs of a switch need it.
     Unit,
+    /// systemd-machined learns of it, or forgets it.
+    Machined(Machined),
 }
 
 /// The specification that a VM has once what can change while it runs has changed, and the rest has
@@ -43,6 +45,7 @@ pub(super) fn merged(booted: &Booted, wanted: &Vm, changes: &[Change]) -> Vm {
     vm.start_timeout = wanted.start_timeout;
     vm.stop_timeout = wanted.stop_timeout;
     vm.ready = wanted.ready;
+    vm.machined = wanted.machined;
     vm.after.clone_from(&wanted.after);
     vm.limits = wanted.limits.clone();
     if let (Some(old), Some(new)) = (&vm.cloud_init, &wanted.cloud_init)
@@ -117,7 +120,10 @@ pub(super) fn steps(booted: &Booted, limits: &LimitValues, vm: &Vm) -> Vec<Live>
     if vm.cloud_init.is_some() && (&old.cloud_init, &old.nics) != (&vm.cloud_init, &vm.nics) {
         steps.push(Live::Seed);
     }
-    let of_unit = |vm: &Vm| (vm.restart, vm.start_timeout, vm.stop_timeout);
+    if old.machined != vm.machined {
+        steps.push(Live::Machined(vm.machined));
+    }
+    let of_unit = |vm: &Vm| (vm.restart, vm.start_timeout, vm.stop_timeout, vm.machined);
     let plugs = |step: &Live| matches!(step, Live::AddDisk(_) | Live::RemoveDisk(_));
     if of_unit(old) != of_unit(vm) || steps.iter().any(plugs) {
         steps.push(Live::Unit);
@@ -177,6 +183,8 @@ impl fmt::Display for Live {
             Self::Balloon(size) => write!(f, "set its balloon to {size}"),
             Self::Seed => f.write_str("write its seed anew"),
             Self::Unit => f.write_str("write its unit anew"),
+            Self::Machined(Machined::On) => f.write_str("register it with systemd-machined"),
+            Self::Machined(Machined::Off) => f.write_str("unregister it from systemd-machined"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `ExecStartPre=+` and `ExecStopPost=+`: the VM's user may use its disks while the VM runs.
 //!
-//! The only steps that root runs. They change the access control lists of the disks that the booted
+//! They change the access control lists of the disks that the booted
 //! specification names, and nothing else.
 
 use std::os::fd::AsRawFd as _;

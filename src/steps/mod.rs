@@ -1,7 +1,7 @@
 //! The steps of a VM's unit: short runs of nkudo that systemd makes around the VMM's life.
 //!
-//! `ready`, `stop` and `post` run as the VM's own user in the VM's own sandbox; `grant` and
-//! `revoke` as root outside of it. What they know comes from systemd (`$MAINPID`,
+//! `ready`, `stop` and `post` run as the VM's own user in the VM's own sandbox; `grant`,
+//! `revoke` and `register` as root outside of it. What they know comes from systemd (`$MAINPID`,
 //! `$SERVICE_RESULT`, `$RUNTIME_DIRECTORY`, systemd.exec(5)) and from the booted specification.
 
 mod access;
@@ -11,6 +11,7 @@ mod post;
 mod process;
 mod readable;
 mod ready;
+mod register;
 mod stop;
 mod trusted_path;
 mod verdict;
@@ -38,6 +39,7 @@ pub enum StepExit {
 pub async fn run(step: &UnitStep) -> anyhow::Result<StepExit> {
     match step {
         UnitStep::Ready { id } => ready::ready(&Context::of(id)?).await,
+        UnitStep::Register { id } => register::register(&Context::of(id)?).await,
         UnitStep::Stop { id, timeout } => Ok(stop::stop(id, *timeout).await),
         UnitStep::Post { id } => post::post(id),
         UnitStep::Grant { id } => access::grant(&Context::of(id)?),

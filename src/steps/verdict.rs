@@ -102,6 +102,12 @@ impl Ending {
             (_, Stop::TimedOut) => Verdict::StopTimedOut,
             (VmmExit::None, Stop::NotAsked) => Verdict::NotStarted(self.service_result.clone()),
             (_, Stop::NotAsked) if self.service_result == "timeout" => Verdict::StartTimedOut,
+            // `machinectl poweroff`: the unit of a VM that machined knows takes this signal for a wish.
+            (VmmExit::Killed(signal), Stop::NotAsked)
+                if signal == "RTMIN+4" && self.service_result == "success" =>
+            {
+                Verdict::StoppedByKill
+            }
             (VmmExit::Killed(signal) | VmmExit::Dumped(signal), Stop::NotAsked) => {
                 Verdict::VmmKilled(signal.clone())
             }
@@ -253,6 +259,13 @@ mod tests {
         clean("success", exited("0"), late, FINE, "stop-timed-out");
         clean("success", killed("TERM"), asked, FINE, "stopped-by-kill");
         clean("timeout", killed("KILL"), late, FINE, "stopped-by-kill");
+        clean(
+            "success",
+            killed("RTMIN+4"),
+            NOT_ASKED,
+            FINE,
+            "stopped-by-kill",
+        );
         // A crash while it was being stopped has led to what was asked for.
         clean("success", exited("0"), asked, Vcpus::Failed, "stopped");
     }
@@ -283,6 +296,8 @@ mod tests {
             |result, vmm, word| is(&ending(result, vmm, NOT_ASKED, FINE), word, Kind::Failure);
         failure("exit-code", exited("1"), "vmm-failed");
         failure("signal", killed("KILL"), "vmm-killed");
+        // Where machined does not know it, that is no wish of anybody's.
+        failure("signal", killed("RTMIN+4"), "vmm-killed");
         failure("core-dump", VmmExit::Dumped("SYS".to_owned()), "seccomp");
         failure("oom-kill", killed("KILL"), "out-of-memory");
         failure("timeout", killed("TERM"), "start-timed-out");

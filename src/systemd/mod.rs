@@ -4,13 +4,20 @@
 //! did not exist when systemd started (org.freedesktop.systemd1(5)).
 
 mod job;
+mod machine1;
 mod manager;
 mod network1;
 mod properties;
 mod variant;
 
 pub use job::{JobError, JobResult, Jobs};
+pub use machine1::{Machine1Proxy, MachineProxy};
 pub use manager::{ManagerProxy, UnitListing};
 pub use network1::{DhcpServerProxy, LeaseOfNetworkd, Network1Proxy};
 pub use properties::{Interface, property};
 pub use variant::{ExtraFd, transient_properties};
+
+/// Whether the other side answered, and the answer is an error. The bus's own names of errors have a variant of zbus's.
+pub const fn is_answer(err: &zbus::Error) -> bool {
+    matches!(err, zbus::Error::MethodError(..) | zbus::Error::FDO(_))
+}

@@ -44,6 +44,7 @@ fn variant(value: Value) -> Variant<'static> {
         Value::Strs(texts) => Variant::new(texts),
         Value::Execs(execs) => Variant::new(execs),
         Value::Filter(allow, names) => Variant::new((allow, names)),
+        Value::ExitStatuses(statuses, signals) => Variant::new((statuses, signals)),
         Value::Pairs(pairs) => Variant::new(pairs),
         Value::Binds(binds) => Variant::new(binds),
         Value::Bytes(list) => Variant::new(list),

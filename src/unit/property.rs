@@ -33,6 +33,8 @@ pub enum Value {
     Binds(Vec<(String, String, bool, u64)>),
     /// `aay`
     Bytes(Vec<Vec<u8>>),
+    /// `(aiai)`: exit statuses, signals
+    ExitStatuses(Vec<i32>, Vec<i32>),
     /// `a(iayu)`: address family, address, prefix length
     Addresses(Vec<(i32, Vec<u8>, u32)>),
 }
@@ -110,6 +112,7 @@ fn property(key: &str, setting: &Setting) -> Property {
         Setting::CpuQuota { usec_per_sec } => {
             named("CPUQuotaPerSecUSec".to_owned(), Value::U64(*usec_per_sec))
         }
+        Setting::ExitSignal(_, number) => same(Value::ExitStatuses(Vec::new(), vec![*number])),
         Setting::DenyAnyAddress => same(Value::Addresses(vec![
             (AF_INET, vec![0; 4], 0),
             (AF_INET6, vec![0; 16], 0),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Restart, Vm, VmId};
+use crate::host::{Machined, Restart, Vm, VmId};
 use crate::hypervisor::{self, Version};
 use crate::seed;
 
@@ -34,6 +34,9 @@ pub struct Programs {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swtpm: Option<Utf8PathBuf>,
 }
+
+/// What `machinectl poweroff` sends, SIGRTMIN+4 (machinectl(1)), by its number in glibc.
+const POWER_OFF: Setting = Setting::ExitSignal("RTMIN+4", 38);
 
 /// The field of a unit's journal entries that says which generation it is of.
 pub const GENERATION_FIELD: &str = "NKUDO_GENERATION";
@@ -122,6 +125,10 @@ pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation
             privilege: Privilege::Sandboxed,
         }),
     );
+    if vm.machined == Machined::On {
+        // Before the guest is waited for, so that it is listed while it boots.
+        unit.service("ExecStartPost", step("register", Privilege::Full));
+    }
     unit.service("ExecStartPost", step("ready", Privilege::Sandboxed));
     // Without white space, so that the line reads well.
     let stop_timeout = format!("--timeout={}", vm.stop_timeout).replace(' ', "");
@@ -131,17 +138,7 @@ pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation
     );
     unit.service("ExecStopPost", step("post", Privilege::Sandboxed));
     unit.service("ExecStopPost", step("revoke", Privilege::Full));
-    unit.service(
-        "Restart",
-        text(match vm.restart {
-            Restart::No => "no",
-            Restart::OnFailure => "on-failure",
-            Restart::Always => "always",
-        }),
-    );
-    unit.service("RestartSec", Setting::Span(Duration::from_secs(1)));
-    unit.service("RestartSteps", Setting::Count(5));
-    unit.service("RestartMaxDelaySec", Setting::Span(Duration::from_secs(60)));
+    unit.restarts(vm);
     // The steps end by themselves before systemd would kill them, so that it is they who say
     // what happened; a timeout of systemd's leaves the unit failed and its name taken.
     let slack = Duration::from_secs(15);
@@ -189,6 +186,26 @@ impl Builder {
 
     pub(super) fn service(&mut self, key: &'static str, setting: Setting) {
         self.settings.push((Section::Service, key, setting));
+    }
+
+    fn restarts(&mut self, vm: &Vm) {
+        self.service(
+            "Restart",
+            text(match vm.restart {
+                Restart::No => "no",
+                Restart::OnFailure => "on-failure",
+                Restart::Always => "always",
+            }),
+        );
+        self.service("RestartSec", Setting::Span(Duration::from_secs(1)));
+        self.service("RestartSteps", Setting::Count(5));
+        self.service("RestartMaxDelaySec", Setting::Span(Duration::from_secs(60)));
+        if vm.machined == Machined::On {
+            // A signal that a VMM has no use for ends it. Somebody wished it to be off: it is not started again.
+            for key in ["SuccessExitStatus", "RestartPreventExitStatus"] {
+                self.service(key, POWER_OFF);
+            }
+        }
     }
 
     fn limits(&mut self, vm: &Vm) {
@@ -293,6 +310,7 @@ mod tests {
             panic: crate::host::Panic::Unseen,
             vsock_cid: None,
             serial: Serial::Journal,
+            machined: Machined::Off,
             autostart: Autostart::Yes,
             restart: Restart::OnFailure,
             on_change: OnChange::Restart,

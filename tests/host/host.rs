@@ -122,6 +122,24 @@ impl Host {
         self.machine.ok(&argv)
     }
 
+    /// Why a VM ended each time, oldest first: the words that `unit post` puts into the journal.
+    pub(crate) fn exits(&self, id: &str) -> Vec<String> {
+        let _ = self.machine.run(&["journalctl", "--sync"]);
+        let of = format!("NKUDO_VM={id}");
+        let argv = [
+            "journalctl",
+            "-q",
+            "--no-pager",
+            "-o",
+            "cat",
+            "--output-fields=NKUDO_EXIT",
+            "MESSAGE_ID=bbe3a6f334f74964b9a10ac886373388",
+            &of,
+        ];
+        let journal = self.machine.ok(&argv);
+        journal.lines().map(str::to_owned).collect()
+    }
+
     /// Waits until a VM's guest has printed its line that often.
     #[track_caller]
     pub(crate) fn printed(&self, id: &str, times: usize) {

@@ -94,46 +94,12 @@ fn a_killed_vmm_is_restarted_after_a_daemon_reexec() {
     host.is_gone("web");
 }
 
-/// The words that `unit post` puts into the journal, oldest first.
-fn exits(host: &Host) -> Vec<String> {
-    let _ = host.machine.run(&["journalctl", "--sync"]);
-    let argv = [
-        "journalctl",
-        "-q",
-        "--no-pager",
-        "-o",
-        "cat",
-        "--output-fields=NKUDO_EXIT",
-        "NKUDO_VM=web",
-        "+",
-        "_SYSTEMD_UNIT=nkudo-vm@web.service",
-    ];
-    let journal = host.machine.ok(&argv);
-    let known = [
-        "powered-off",
-        "stopped",
-        "crashed",
-        "vmm-failed",
-        "vmm-refused",
-        "stop-timed-out",
-        "panicked",
-        "seccomp",
-        "vmm-killed",
-        "stopped-by-kill",
-    ];
-    journal
-        .lines()
-        .filter(|line| known.contains(line))
-        .map(str::to_owned)
-        .collect()
-}
-
 fn a_guest_that_powers_off_is_gone_and_stays_so() {
     let host = web(Then::PowerOffWhenAsked, "");
     // Past nkudo and systemd, as if the guest had been told from within.
     assert_eq!(host.ask("web", "PUT vm.power-button").0, 204);
     host.is_gone("web");
-    assert_eq!(exits(&host), ["powered-off"]);
+    assert_eq!(host.exits("web"), ["powered-off"]);
     let ended = [
         "journalctl",
         "-q",
@@ -168,7 +134,7 @@ fn a_guest_that_powers_off_at_once_is_no_failure() {
         host.nkudo(&["switch"]).done();
         host.is_gone("web");
         host.printed("web", times);
-        assert_eq!(exits(&host), vec!["powered-off"; times]);
+        assert_eq!(host.exits("web"), vec!["powered-off"; times]);
     }
 }
 
@@ -179,7 +145,7 @@ fn a_guest_that_crashes_is_restarted() {
     host.active_again("web", pid);
     host.tap_is_in("web", "nk-lan");
     host.printed("web", 2);
-    assert_eq!(exits(&host), ["crashed"]);
+    assert_eq!(host.exits("web"), ["crashed"]);
     assert_eq!(host.property("web", "NRestarts"), "1");
     let journal = host.journal("web");
     assert!(journal.contains("VCPU generated error"), "{journal}");
@@ -257,7 +223,7 @@ fn a_stop_is_a_clean_shutdown_by_the_power_button() {
     host.is_gone("web");
     let journal = host.journal("web");
     assert!(journal.contains("the guest powered off"), "{journal}");
-    assert_eq!(exits(&host), ["stopped"]);
+    assert_eq!(host.exits("web"), ["stopped"]);
     host.no_nkudo_runs();
 }
 
@@ -273,7 +239,7 @@ fn a_guest_that_ignores_the_button_is_ended_after_its_timeout() {
         journal.contains("did not react to the power button within 1s"),
         "{journal}"
     );
-    assert_eq!(exits(&host), ["stop-timed-out"]);
+    assert_eq!(host.exits("web"), ["stop-timed-out"]);
 }
 
 fn a_frozen_vmm_does_not_hold_up_a_stop() {
@@ -303,7 +269,7 @@ fn a_vmm_that_ignores_sigterm_is_killed_and_leaves_nothing() {
     // The unit is left failed, with its name and its TAP, until nkudo clears it away.
     host.switch_to("").done();
     host.has_nothing();
-    assert_eq!(exits(&host), ["stopped-by-kill"]);
+    assert_eq!(host.exits("web"), ["stopped-by-kill"]);
 }
 
 fn a_restart_by_systemd_keeps_the_tap() {

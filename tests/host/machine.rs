@@ -22,7 +22,7 @@ cases![a_debian_13_boots_with_systemd_257_or_newer];
 /// What is in the machines: systemd and what nkudo runs there, then what only the cases use.
 const PACKAGES: &str = "systemd,systemd-sysv,libnss-systemd,dbus,udev,nftables,iproute2,kmod,procps,acl,\
      dnsmasq-base,e2fsprogs,xfsprogs,btrfs-progs,dosfstools,qemu-utils,virtiofsd,swtpm,swtpm-tools,xz-utils,zstd,\
-     cloud-init,python3,tcpdump,iputils-ping";
+     cloud-init,python3,tcpdump,iputils-ping,systemd-container,openssh-client";
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 /// What takes some tens of milliseconds.
 const NOTHING_LIMIT: Duration = Duration::from_secs(30);

@@ -38,6 +38,7 @@ mod interruption;
 mod life;
 mod live;
 mod machine;
+mod machined;
 mod network;
 mod nix;
 mod operating;
@@ -123,6 +124,7 @@ fn main() -> std::process::ExitCode {
         (Needs::Machine, switching::CASES),
         (Needs::Machine, life::CASES),
         (Needs::Machine, live::CASES),
+        (Needs::Machine, machined::CASES),
         (Needs::Machine, network::CASES),
         (Needs::Machine, packets::CASES),
         (Needs::Machine, disks::CASES),

@@ -51,6 +51,17 @@ pub struct HostTable {
     /// Example: `network-backend = "netlink"`
     /// Becomes: files in /run/systemd/network, or rtnetlink messages
     pub network_backend: Option<NetworkBackend>,
+
+    /// Registers each VM with systemd-machined at each start of its VMM, so that `machinectl` lists it.
+    ///
+    /// systemd-machined is in a package of its own on some distributions (`systemd-container`). Where it is not there, a VM starts
+    /// without, and the journal says so. Changing this restarts no VM. `machinectl terminate` stops a VM by its power button;
+    /// `machinectl poweroff` pulls the plug (docs/runbook.md).
+    ///
+    /// Default: `false`
+    /// Example: `machined = true`
+    /// Becomes: a step of each VM's unit, after its start
+    pub machined: Option<bool>,
 }
 
 #[derive(Debug, JsonSchema)]

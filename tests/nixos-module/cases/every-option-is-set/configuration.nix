@@ -8,6 +8,7 @@
     settings.host = {
       state-dir = "/srv/nkudo";
       network-backend = "networkd";
+      machined = true;
       # A package in a text is its path.
       hypervisor = "${pkgs.cloud-hypervisor}/bin/cloud-hypervisor";
     };

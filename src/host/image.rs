@@ -245,6 +245,12 @@ impl fmt::Display for Sha256 {
 #[serde(try_from = "String", into = "String")]
 pub struct Url(String);
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
 /// Why a text is not such a URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadUrl {
@@ -263,6 +269,46 @@ pub enum BadUrl {
 impl Url {
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    pub fn scheme(&self) -> Scheme {
+        if self.0.starts_with("https:") {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        }
+    }
+
+    /// The host's name or address, without brackets and port.
+    pub fn host(&self) -> &str {
+        let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+        match authority.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or(rest),
+            None => authority.split(':').next().unwrap_or(authority),
+        }
+    }
+
+    /// Where a redirect from here leads (`Location`, RFC 9110, 10.2.2).
+    pub fn join(&self, location: &str) -> Result<Self, BadUrl> {
+        let is_whole = location
+            .split_once("://")
+            .is_some_and(|(scheme, _)| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        if is_whole {
+            return location.parse();
+        }
+        let (scheme, rest) = self.0.split_once("://").ok_or(BadUrl::Scheme)?;
+        if let Some(rest) = location.strip_prefix("//") {
+            return format!("{scheme}://{rest}").parse();
+        }
+        let end = rest.find(['?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest[..end].split_at(rest.find('/').unwrap_or(end).min(end));
+        let above = match location.strip_prefix('/') {
+            Some(_) => "",
+            None => path.rsplit_once('/').map_or("", |(above, _)| above),
+        };
+        let location = location.strip_prefix('/').unwrap_or(location);
+        format!("{scheme}://{authority}{above}/{location}").parse()
     }
 
     /// The part that names a file, without query and fragment.
@@ -338,6 +384,27 @@ mod tests {
         }
         let url: Url = "https://a.example/d/i.raw.xz?token=/x".parse().unwrap();
         assert_eq!(url.file_name(), "i.raw.xz");
+    }
+
+    #[test]
+    fn a_redirect_leads_where_the_server_means() {
+        let from: Url = "https://a.example:1/b/c?d=/e".parse().unwrap();
+        for (location, to) in [
+            ("https://x.example/y", "https://x.example/y"),
+            ("//x.example/y", "https://x.example/y"),
+            ("/y?z=1", "https://a.example:1/y?z=1"),
+            ("/y?z=https://b", "https://a.example:1/y?z=https://b"),
+            ("y", "https://a.example:1/b/y"),
+        ] {
+            assert_eq!(from.join(location).unwrap().as_str(), to);
+        }
+        let bare: Url = "http://a.example".parse().unwrap();
+        assert_eq!(bare.join("y").unwrap().as_str(), "http://a.example/y");
+        assert_eq!(from.join("ftp://a.example/b"), Err(BadUrl::Scheme));
+        assert_eq!(from.join("//me:secret@b/"), Err(BadUrl::Credentials));
+        assert_eq!(from.host(), "a.example");
+        let six: Url = "http://[::1]:8080/b".parse().unwrap();
+        assert_eq!((six.host(), six.scheme()), ("::1", Scheme::Http));
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub use disk::{
 pub use identifier::{BadIdentifier, DiskName, ImageName, NetworkName, VmId};
 pub use image::{
     BadSha256, BadUrl, Compression, ForeignFormat, Form, Image, ImageBoot, ImageFile, Location,
-    Sha256, StoredFile, Url,
+    Scheme, Sha256, StoredFile, Url,
 };
 pub use limits::{BadWeight, CpuQuota, Limits, Weight};
 pub use link_name::{BadLinkName, LinkName};

@@ -7,13 +7,14 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use sha2::Digest as _;
-use ureq::http::StatusCode;
+use ureq::http::{Response, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig};
 
-use super::Progress;
+use super::proxy::{self, BadProxy, Through};
 use super::sparse::SparseWriter;
 use super::verify::{VerifyError, matches};
-use crate::host::{Sha256, Url};
+use super::{Progress, certificate};
+use crate::host::{BadUrl, Sha256, Url};
 
 /// How long a server may take.
 #[derive(Debug, Clone, Copy)]
@@ -43,8 +44,39 @@ impl Default for Patience {
 pub enum FetchError {
     #[error("the server of {url} answers {status}")]
     Status { url: Url, status: StatusCode },
+    #[error("cannot fetch {url}{}", through(proxy.as_deref()))]
+    Http {
+        url: Url,
+        proxy: Option<String>,
+        source: Box<ureq::Error>,
+    },
+    #[error("cannot fetch {url}: the certificate of {host} is not taken: {why}")]
+    Certificate { url: Url, host: String, why: String },
     #[error("cannot fetch {url}")]
-    Http { url: Url, source: Box<ureq::Error> },
+    Proxy {
+        url: Url,
+        #[source]
+        source: BadProxy,
+    },
+    #[error(
+        "cannot fetch {url}: {proxy}, the proxy of `{variable}`, refuses to connect to {host}: {why}"
+    )]
+    RefusedByProxy {
+        url: Url,
+        host: String,
+        proxy: String,
+        variable: &'static str,
+        why: String,
+    },
+    #[error("cannot fetch {url}: {from} redirects to what cannot be followed")]
+    Redirect {
+        url: Url,
+        from: String,
+        #[source]
+        source: BadUrl,
+    },
+    #[error("cannot fetch {url}: it redirects more than {REDIRECTS} times")]
+    Redirects { url: Url },
     #[error("{url}: the server has sent nothing for {} s; what there is so far is kept, and the next try goes on there", stall.as_secs())]
     Stalled { url: Url, stall: Duration },
     #[error(
@@ -72,11 +104,7 @@ impl FetchError {
             Self::Stalled { .. } | Self::Truncated { .. } => true,
             Self::Http { source, .. } => !matches!(
                 **source,
-                ureq::Error::BadUri(_)
-                    | ureq::Error::TooManyRedirects
-                    | ureq::Error::RequireHttpsOnly(_)
-                    | ureq::Error::Tls(_)
-                    | ureq::Error::Rustls(_)
+                ureq::Error::BadUri(_) | ureq::Error::Tls(_) | ureq::Error::Rustls(_)
             ),
             Self::Status { status, .. } => {
                 status.is_server_error()
@@ -129,12 +157,22 @@ pub fn fetch(
     }
 }
 
+/// How many redirects are followed.
+const REDIRECTS: usize = 10;
+
+fn through(proxy: Option<&str>) -> String {
+    proxy.map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"))
+}
+
 fn agent(patience: Patience) -> ureq::Agent {
     let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier);
     ureq::Agent::config_builder()
         .tls_config(tls.build())
         .user_agent(concat!("nkudo/", env!("CARGO_PKG_VERSION")))
         .http_status_as_error(false)
+        // Another server may need another proxy, or none.
+        .max_redirects(0)
+        .proxy(None)
         .timeout_resolve(Some(patience.answer))
         .timeout_connect(Some(patience.answer))
         .timeout_recv_response(Some(patience.answer))
@@ -199,18 +237,7 @@ impl Fetching<'_> {
     }
 
     fn attempt(&mut self, agent: &ureq::Agent) -> Result<(), FetchError> {
-        let http = |source: ureq::Error| FetchError::Http {
-            url: self.url.clone(),
-            source: Box::new(source),
-        };
-        let mut request = agent
-            .get(self.url.as_str())
-            .header("accept-encoding", "identity");
-        if self.at > 0 {
-            request = request.header("range", format!("bytes={}-", self.at));
-        }
-        let response = request.call().map_err(http)?;
-        let (head, body) = response.into_parts();
+        let (head, body) = self.ask(agent)?.into_parts();
         match head.status {
             StatusCode::OK if self.at > 0 => self.begin_anew().map_err(FetchError::Write)?,
             StatusCode::OK => {}
@@ -237,6 +264,66 @@ impl Fetching<'_> {
             self.room_for(length)?;
         }
         self.receive(body)
+    }
+
+    /// The answer, after all redirects. One from https to http is followed too: the checksum decides.
+    fn ask(&self, agent: &ureq::Agent) -> Result<Response<ureq::Body>, FetchError> {
+        let mut at = self.url.clone();
+        for _ in 0..=REDIRECTS {
+            let through = proxy::proxy_for(&at, |name| std::env::var(name).ok());
+            let through = through.map_err(|source| FetchError::Proxy {
+                url: self.url.clone(),
+                source,
+            })?;
+            let proxy = through.as_ref().map(|through| through.proxy.clone());
+            let request = agent.get(at.as_str()).config().proxy(proxy).build();
+            let mut request = request.header("accept-encoding", "identity");
+            if self.at > 0 {
+                request = request.header("range", format!("bytes={}-", self.at));
+            }
+            let response = request
+                .call()
+                .map_err(|err| self.no_answer(&at, through, err))?;
+            let location = response.headers().get("location");
+            let location = location.filter(|_| response.status().is_redirection());
+            let Some(location) = location.and_then(|location| location.to_str().ok()) else {
+                return Ok(response);
+            };
+            at = at.join(location).map_err(|source| FetchError::Redirect {
+                url: self.url.clone(),
+                from: at.host().to_owned(),
+                source,
+            })?;
+        }
+        Err(FetchError::Redirects {
+            url: self.url.clone(),
+        })
+    }
+
+    fn no_answer(&self, at: &Url, through: Option<Through>, err: ureq::Error) -> FetchError {
+        let (url, host) = (self.url.clone(), at.host().to_owned());
+        if let Some(why) = certificate::refused(&err) {
+            return FetchError::Certificate { url, host, why };
+        }
+        match (err, through) {
+            (ureq::Error::ConnectProxyFailed(mut why), Some(Through { proxy, variable })) => {
+                if why.contains("407") {
+                    why.push_str(" (it wants a user and a password)");
+                }
+                FetchError::RefusedByProxy {
+                    url,
+                    host,
+                    proxy: proxy::shown(&proxy),
+                    variable,
+                    why,
+                }
+            }
+            (err, through) => FetchError::Http {
+                url,
+                proxy: through.map(|through| proxy::shown(&through.proxy)),
+                source: Box::new(err),
+            },
+        }
     }
 
     /// Says early what would fail late, and would meanwhile take all room from the disks of VMs.

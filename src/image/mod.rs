@@ -4,8 +4,10 @@
 //! content, and one that is there is whole. What is being fetched is `.<sha256>.partial` until its checksum is
 //! right: a fetch that was interrupted goes on where it stopped.
 
+mod certificate;
 mod fetch;
 mod progress;
+mod proxy;
 pub mod qemu;
 mod sparse;
 mod store;

@@ -15,6 +15,7 @@ cases![
     a_vm_boots_the_kernel_of_its_image,
     image_gc_keeps_what_is_used_and_refuses_when_it_cannot_tell,
     an_overlay_whose_image_was_written_to_is_not_started,
+    an_image_over_https_is_verified_by_the_hosts_certificates,
 ];
 
 const SERVED: &str = "/srv/served";
@@ -341,4 +342,57 @@ fn an_overlay_whose_image_was_written_to_is_not_started() {
     host.nkudo(&["start", "web"])
         .ended(1)
         .says("disk root of VM web lies over the image /srv/image.raw, which was written to since");
+}
+
+fn an_image_over_https_is_verified_by_the_hosts_certificates() {
+    let host = host();
+    let (authority, server) = certificates();
+    host.machine.write("/srv/server.pem", server, 0o600);
+    let serve = "import http.server, ssl\n\
+         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n\
+         context.load_cert_chain('/srv/server.pem')\n\
+         server = http.server.HTTPServer(('127.0.0.1', 8443), http.server.SimpleHTTPRequestHandler)\n\
+         server.socket = context.wrap_socket(server.socket, server_side=True)\n\
+         server.serve_forever()\n";
+    host.machine.write("/srv/serve.py", serve, 0o644);
+    let unit =
+        format!("systemd-run -q --unit=secure --working-directory={SERVED} python3 /srv/serve.py");
+    host.machine.ok(&["sh", "-c", &unit]);
+    until("the server listens", || {
+        let connect = "import socket; socket.create_connection(('127.0.0.1', 8443))";
+        let asked = host.machine.run(&["python3", "-c", connect]);
+        if asked.status.success() {
+            Ok(())
+        } else {
+            Err(String::new())
+        }
+    });
+    let config = host
+        .served("image.raw", "", "")
+        .replace("http://127.0.0.1:8000", "https://localhost:8443");
+    host.machine.ok(&["rm", "-rf", "/etc/ssl/certs"]);
+    host.switch_to(&config)
+        .ended(4)
+        .says("this host has no CA certificates");
+    host.machine.ok(&["mkdir", "-p", "/etc/ssl/certs"]);
+    let bundle = "/etc/ssl/certs/ca-certificates.crt";
+    host.machine.write(bundle, certificates().0, 0o644);
+    host.nkudo(&["switch"])
+        .ended(4)
+        .says("the certificate of localhost is not taken");
+    host.machine.write(bundle, authority, 0o644);
+    host.nkudo(&["switch"]).done();
+    host.printed("web", 1);
+}
+
+/// An authority of its own each time, and a certificate of a server with its key, as PEM.
+fn certificates() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let server = params.signed_by(&key, &authority).unwrap();
+    (authority.pem(), server.pem() + &key.serialize_pem())
 }

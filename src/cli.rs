@@ -57,7 +57,7 @@ pub enum Command {
     /// change run on.
     ///
     /// Exit codes: 0, done; 1, failed; 2, wrong usage; 3, mistakes in the configuration; 4,
-    /// switched, but some VMs failed.
+    /// switched, but some VMs failed; 5, switched, but something of the host is not as declared.
     Switch(Switch),
 
     /// Switch back to the generation before the current one, or to another older one

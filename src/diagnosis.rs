@@ -66,8 +66,7 @@ const KNOWN: &[Known] = &[
     (
         &["hugepage"],
         "there are not enough huge pages",
-        "`nkudo doctor` says how many are missing; `vm.nr_hugepages` (sysctl.d(5); on NixOS \
-         `boot.kernel.sysctl.\"vm.nr_hugepages\"`) sets them aside, best at boot",
+        "`nkudo doctor` says how many are missing; `hugepages` under `[host.tuning]` has a switch set them aside",
     ),
     (
         &["cannot allocate memory"],

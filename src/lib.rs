@@ -44,5 +44,6 @@ pub mod status;
 pub mod steps;
 pub mod systemd;
 pub mod talk;
+pub mod tuning;
 pub mod unit;
 pub mod vmm;

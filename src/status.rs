@@ -16,6 +16,7 @@ use crate::hypervisor::events::Guest;
 use crate::journal::LastExit;
 use crate::observe::{Admin, Closer, Observed, Specification, Unit, UnitState, VmmHealth};
 use crate::plan::{Change, Cost, Reason, changes, upgrades};
+use crate::tuning::{Amiss, amiss};
 use crate::unit::vm_unit_name;
 use crate::vmm::VmState;
 
@@ -29,6 +30,32 @@ pub struct Status {
     /// The newest generation, where it is another one.
     pub newest: Option<u64>,
     pub vms: Vec<VmStatus>,
+    /// What `[host.tuning]` declares and the kernel has not.
+    pub tuning: Vec<TuningStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TuningStatus {
+    pub setting: String,
+    pub declared: String,
+    /// What the kernel has: several where CPUs differ, none where there is no such setting.
+    pub is: BTreeSet<String>,
+    /// For people.
+    pub text: String,
+    pub remedy: String,
+}
+
+impl TuningStatus {
+    fn of(amiss: &Amiss) -> Self {
+        Self {
+            setting: amiss.setting.to_string(),
+            declared: amiss.declared.clone(),
+            is: amiss.is.clone(),
+            text: amiss.to_string(),
+            remedy: amiss.remedy(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -171,8 +198,12 @@ pub fn status(
         .chain(observed.units.keys())
         .collect();
     let vms = ids.into_iter().map(|id| vm(id, current, observed, closer));
+    let tuning = current.map_or_else(Vec::new, |(_, manifest)| {
+        amiss(&manifest.host.tuning, &observed.tuning, None)
+    });
     Status {
         version: FormatVersion,
+        tuning: tuning.iter().map(TuningStatus::of).collect(),
         generation,
         newest: newest.filter(|newest| Some(*newest) != generation),
         vms: vms.collect(),

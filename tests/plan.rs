@@ -26,14 +26,15 @@ use nkudo::disk::{DiskRecord, ImageSeen};
 use nkudo::generation::{Manifest, Origin, Rendering};
 use nkudo::host::{
     AbsolutePath, Autostart, DiskAccess, DiskFormat, DiskName, Family, Image, ImageFile, Isolation,
-    Network, Size, Vm, VmId,
+    Network, Setting, Size, Tuning, Vm, VmId,
 };
 use nkudo::hypervisor::Version;
 use nkudo::network::{self, Backend};
 use nkudo::observe::{
     Admin, Below, Closer, DhcpUnit, DroppingChain, HeldBy, Holder, Hypervisor, Link, LinkKind,
-    MadeDisk, NetworkFacts, NetworkManager, Networkd, Observed, Remains, Route, Rules,
-    Specification, Storage, SystemdVersion, Traffic, Unit, UnitFacts, UnitOrigin, UnitState,
+    MadeDisk, NetworkFacts, NetworkManager, Networkd, Noted, Observed, Remains, Route, Rules,
+    Specification, Storage, SystemdVersion, Traffic, TuningFacts, Unit, UnitFacts, UnitOrigin,
+    UnitState,
 };
 use nkudo::plan::{Pending, Plan, PlanDocument, Reason, Request, Switch, obstacles_document, plan};
 use nkudo::status::status;
@@ -88,6 +89,19 @@ struct Differs {
     locked: BTreeMap<AbsolutePath, String>,
     /// Programs that there are not.
     missing_programs: BTreeSet<String>,
+    tuning: TuningDiffers,
+}
+
+/// The kernel's settings, by path. One that nothing is said of is 0, or a governor `powersave`, unless `before` sets it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct TuningDiffers {
+    has: BTreeMap<String, String>,
+    missing: BTreeSet<String>,
+    /// Whether the kernel was asked for other values, and what it made of them is noted.
+    became: BTreeMap<String, String>,
+    /// Whether nkudo's own note of what was there before is lost.
+    note_lost: bool,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -212,7 +226,7 @@ fn planned(case: &Path) -> (String, String) {
         .unwrap_or_else(|err| panic!("{}: {err}", case.display()));
     let before = manifest(&read("before.toml"), case);
     let mut after = manifest(&read("after.toml"), case);
-    let observed = observed(&before, &differs);
+    let observed = observed(&before, &after, &differs);
     if let Hypervisor::Found(version) = observed.hypervisor {
         after.programs.hypervisor_version = version;
     }
@@ -318,7 +332,7 @@ fn manifest(text: &str, case: &Path) -> Manifest {
 }
 
 /// A host that is as `before` says, but for what differs.
-fn observed(before: &Manifest, differs: &Differs) -> Observed {
+fn observed(before: &Manifest, after: &Manifest, differs: &Differs) -> Observed {
     let networkd = match differs.networkd {
         Some(Presence::Absent) => Networkd::Absent,
         _ => Networkd::Runs,
@@ -345,6 +359,7 @@ fn observed(before: &Manifest, differs: &Differs) -> Observed {
         held: held(differs),
         storage: storage(before, differs),
         network: network_facts(before, backend, differs),
+        tuning: tuning_facts(&before.host.tuning, &after.host.tuning, &differs.tuning),
     };
     for (id, vm) in &before.host.vms {
         if vm.autostart == Autostart::No {
@@ -586,6 +601,48 @@ fn network_facts(before: &Manifest, backend: Backend, differs: &Differs) -> Netw
             facts.dhcp.insert(name.clone(), unit);
         }
     }
+    facts
+}
+
+fn tuning_facts(before: &Tuning, after: &Tuning, differs: &TuningDiffers) -> TuningFacts {
+    let mut facts = TuningFacts {
+        sysctl_file: nkudo::tuning::sysctl(before),
+        tmpfiles_file: nkudo::tuning::tmpfiles(before),
+        governors: ["performance", "powersave"].map(str::to_owned).into(),
+        ..TuningFacts::default()
+    };
+    let paths = |setting: &Setting| match setting {
+        Setting::CpuGovernor => ["policy0", "policy1"]
+            .map(|policy| setting.path().replace("policy*", policy))
+            .to_vec(),
+        _ => vec![setting.path()],
+    };
+    for setting in after.settings().keys() {
+        let value = match setting {
+            Setting::CpuGovernor => "powersave",
+            _ => "0",
+        };
+        for path in paths(setting) {
+            facts.seen.insert(path, value.to_owned());
+        }
+    }
+    for (setting, value) in before.settings() {
+        for path in paths(&setting) {
+            let noted = Noted {
+                before: match setting {
+                    Setting::CpuGovernor => "powersave".to_owned(),
+                    _ => "0".to_owned(),
+                },
+                set: differs.became.get(&path).unwrap_or(&value).clone(),
+            };
+            facts.seen.insert(path.clone(), noted.set.clone());
+            if !differs.note_lost {
+                facts.noted.insert(path, noted);
+            }
+        }
+    }
+    facts.seen.extend(differs.has.clone());
+    facts.seen.retain(|path, _| !differs.missing.contains(path));
     facts
 }
 

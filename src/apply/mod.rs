@@ -1,7 +1,7 @@
 //! Carries out a plan, and decides nothing.
 //!
 //! Images are there by then. The order: disks first, which take longest and disturb nobody, then bridges; then what stops;
-//! disks that grow; TAPs that move; then what starts; then what changes while it runs; then what nobody needs any more. A VM that fails does not hold
+//! the kernel's settings; disks that grow; TAPs that move; then what starts; then what changes while it runs; then what nobody needs any more. A VM that fails does not hold
 //! up the others. Every effect is an "ensure": after a run that was killed, the next one finds
 //! what is missing and does it.
 
@@ -15,6 +15,7 @@ mod seed;
 mod services;
 mod shutdown;
 mod storage;
+mod tuning;
 mod vm;
 
 use std::cell::Cell;
@@ -80,6 +81,11 @@ impl Apply<'_> {
         if let Err(err) = self.load_rules(plan).await {
             outcome.host.push(err);
             return outcome;
+        }
+        // What stopped has given back its memory, and what starts finds its huge pages.
+        match tuning::tune(&plan.tuning) {
+            Ok(refused) => outcome.refused = refused,
+            Err(err) => outcome.host.push(err),
         }
         let not_grown = self.grow_disks(plan, &outcome).await;
         for attach in &plan.attach {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::VmId;
 use crate::plan::{OnFailure, Plan};
+use crate::tuning::Refusal;
 
 /// What failed; all else was done.
 #[derive(Debug, Default)]
@@ -11,6 +12,10 @@ pub struct Outcome {
     /// What concerns the host, such as a bridge.
     pub host: Vec<anyhow::Error>,
     pub vms: BTreeMap<VmId, Failure>,
+    /// Settings that could not be set, by path.
+    pub refused: BTreeMap<String, Refusal>,
+    /// What is not as declared, though all was done, in words.
+    pub differs: Vec<String>,
     /// VMs whose turn did not come, because another one failed before and nothing was to be done
     /// after that.
     pub left_out: BTreeSet<VmId>,

@@ -76,6 +76,8 @@ pub(super) fn ensure_directories() -> anyhow::Result<()> {
         NETWORKD_DIR.into(),
         Utf8Path::new(NETWORK_MANAGER_DIR).join("conf.d"),
         TRANSIENT.into(),
+        "/run/sysctl.d".into(),
+        "/run/tmpfiles.d".into(),
     ];
     for directory in written {
         files::sweep(&directory).with_context(|| {

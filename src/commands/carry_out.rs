@@ -14,10 +14,11 @@ use crate::disk;
 use crate::generation::Manifest;
 use crate::host::VmId;
 use crate::journal;
-use crate::observe::{Detail, Hypervisor, Observed, observe, storage};
+use crate::observe::{Detail, Hypervisor, Observed, observe, storage, tuning};
 use crate::plan::{
     Action, Obstacle, Plan, PlanDocument, Reason, Request, Switch, obstacles_document, plan,
 };
+use crate::tuning::amiss;
 use crate::unit::vm_unit_name;
 
 /// Lines of a failed VM's log that are shown.
@@ -111,6 +112,9 @@ pub(super) async fn carry_out(
         match look(&connections, &wanted).await {
             Ok(after) => {
                 verify(&plan, &wanted, &after, &mut outcome);
+                if matches!(request, Request::Switch(_)) {
+                    verify_tuning(&wanted, &after, &mut outcome);
+                }
                 rest = is_partial(request)
                     .then(|| self::rest(&wanted, &after))
                     .flatten();
@@ -179,6 +183,7 @@ pub(super) async fn look(connections: &Connections, wanted: &Manifest) -> anyhow
     );
     let mut observed = observed.await?;
     observed.storage = storage(&wanted.host, &observed.running())?;
+    observed.tuning = tuning(&wanted.host.tuning)?;
     Ok(observed)
 }
 
@@ -249,9 +254,23 @@ fn verify(before: &Plan, wanted: &Manifest, observed: &Observed, outcome: &mut O
     }
 }
 
+/// Whether the kernel has what is declared.
+fn verify_tuning(wanted: &Manifest, observed: &Observed, outcome: &mut Outcome) {
+    let amiss = amiss(
+        &wanted.host.tuning,
+        &observed.tuning,
+        Some(&outcome.refused),
+    );
+    let said = amiss.iter().map(|one| format!("{one}; {}", one.remedy()));
+    outcome.differs.extend(said);
+}
+
 async fn report(outcome: &Outcome) -> anyhow::Result<Exit> {
     for err in &outcome.host {
         tracing::error!("{err:#}");
+    }
+    for differs in &outcome.differs {
+        tracing::error!("{differs}");
     }
     if !outcome.vms.is_empty() {
         // What the VMM said last may still be on its way to the journal's file.
@@ -273,6 +292,8 @@ async fn report(outcome: &Outcome) -> anyhow::Result<Exit> {
         Exit::Failed
     } else if !outcome.vms.is_empty() {
         Exit::VmsFailed
+    } else if !outcome.differs.is_empty() {
+        Exit::HostDiffers
     } else {
         Exit::Done
     })

@@ -52,6 +52,8 @@ pub enum Exit {
     BadConfiguration,
     /// All that could be done was done; some VMs failed, and have been named.
     VmsFailed,
+    /// All was done, and something of the host is not as declared nevertheless; it has been named.
+    HostDiffers,
 }
 
 impl From<Exit> for std::process::ExitCode {
@@ -61,6 +63,7 @@ impl From<Exit> for std::process::ExitCode {
             Exit::Failed => 1,
             Exit::BadConfiguration => 3,
             Exit::VmsFailed => 4,
+            Exit::HostDiffers => 5,
         })
     }
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::cli::Status as Arguments;
 use crate::connections::Connections;
 use crate::generation::{Manifest, Store};
-use crate::observe::{Detail, closer, observe};
+use crate::observe::{Detail, closer, observe, tuning};
 use crate::status::{LinkStatus, State, Status, VmStatus, status};
 
 use super::{Exit, block_on, print, programs, state_dir, status_network};
@@ -88,8 +88,9 @@ async fn look(
         hypervisor.as_deref(),
         Detail::Status,
     );
-    let observed = observed.await?;
+    let mut observed = observed.await?;
     if let Some((_, manifest)) = &mut current {
+        observed.tuning = tuning(&manifest.host.tuning)?;
         programs::as_now(&mut manifest.programs, &observed);
     }
     let none = BTreeMap::new();
@@ -138,6 +139,9 @@ fn table(status: &Status) -> String {
         );
     }
     text.push('\n');
+    for tuning in &status.tuning {
+        let _ = writeln!(text, "{}\n    {}", tuning.text, tuning.remedy);
+    }
     if status.vms.is_empty() {
         return text;
     }

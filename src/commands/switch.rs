@@ -165,8 +165,8 @@ fn once(
         Turn::Lacks(lacking) => return Ok(Turn::Lacks(lacking)),
     };
     let exit = ended.exit();
-    // VMs that failed do not make the host another generation's.
-    if mode == Mode::Do && matches!(exit, Exit::Done | Exit::VmsFailed) {
+    // VMs that failed, or what the kernel refused, do not make the host another generation's.
+    if mode == Mode::Do && matches!(exit, Exit::Done | Exit::VmsFailed | Exit::HostDiffers) {
         if let Ended::InPart { why, .. } = ended {
             tracing::info!("{why}: the current generation stays as it was");
             return Ok(Turn::Done(exit));

@@ -142,7 +142,11 @@ impl Page<'_> {
         if let Some(place) = origin.and_then(|origin| origin.place.as_ref()) {
             let source = self.sources.get(place.source);
             let text = source.and_then(|source| source.text.get(place.span.clone()));
-            let value = one_line(text.unwrap_or_default());
+            // A table of names may stand below a header of its own.
+            let inline = origin.filter(|_| shape.named().is_some());
+            let value = inline
+                .and_then(|origin| origin.derived.clone())
+                .unwrap_or_else(|| one_line(text.unwrap_or_default()));
             let origin = self.line_of(place);
             return self.line(&format!("{key} = {value}"), &origin);
         }

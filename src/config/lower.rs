@@ -12,10 +12,10 @@ use super::image::image;
 use super::network::{Networks, network};
 use super::sink::Sink;
 use super::vm::{Shared, vm};
-use super::{forward, order, values};
+use super::{forward, order, tuning, values};
 use crate::host::{
     AbsolutePath, BadIdentifier, Host, Image, ImageName, Machined, NetworkBackend, NetworkName,
-    ProgramName, VmId,
+    ProgramName, Tuning, VmId,
 };
 use crate::seed::FirstBoot;
 
@@ -81,6 +81,7 @@ pub(super) fn host(sink: &Sink, roots: &[Spanned<DeTable<'_>>]) -> Option<(Host,
         state_dir,
         network_backend,
         machined,
+        tuning,
     } = settings?;
     for vm in lowered_vms.values_mut() {
         vm.machined = machined;
@@ -92,6 +93,7 @@ pub(super) fn host(sink: &Sink, roots: &[Spanned<DeTable<'_>>]) -> Option<(Host,
         swtpm,
         state_dir,
         network_backend,
+        tuning,
         images: images
             .filter_map(|(name, image)| image.map(|image| (name, image)))
             .collect(),
@@ -110,6 +112,7 @@ struct Settings {
     state_dir: AbsolutePath,
     network_backend: NetworkBackend,
     machined: Machined,
+    tuning: Tuning,
 }
 
 /// `[host]`.
@@ -123,6 +126,7 @@ fn settings(sink: &Sink, hosts: &[Value<'_>]) -> Option<Settings> {
     let mut state_dir = Some(AbsolutePath::default_state_dir());
     let mut backend = Some(NetworkBackend::Auto);
     let mut machined = Some(Machined::Off);
+    let mut tuning = Some(Tuning::default());
     // A second one is wrong as a whole, but what is in it may be wrong as well.
     for host in hosts {
         let mut table = host.table()?;
@@ -151,6 +155,9 @@ fn settings(sink: &Sink, hosts: &[Value<'_>]) -> Option<Settings> {
         if let Some(value) = table.take("machined") {
             machined = value.boolean().map(Machined::of);
         }
+        if let Some(value) = table.take("tuning") {
+            tuning = tuning::tuning(&value);
+        }
         table.finish();
     }
     Some(Settings {
@@ -160,6 +167,7 @@ fn settings(sink: &Sink, hosts: &[Value<'_>]) -> Option<Settings> {
         state_dir: state_dir?,
         network_backend: backend?,
         machined: machined?,
+        tuning: tuning?,
     })
 }
 

@@ -26,6 +26,7 @@ pub mod shape;
 mod share;
 mod sink;
 mod syntax;
+mod tuning;
 mod unique;
 mod values;
 mod vm;

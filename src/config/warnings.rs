@@ -194,12 +194,15 @@ impl Page<'_> {
 
     fn hugepages(&mut self, capacity: &Capacity) {
         for (size, have) in &capacity.hugepages {
+            // What a switch makes goes before what there is.
+            let declared = self.host.tuning.hugepages.get(size).copied();
+            let have = declared.map_or(*have, u64::from);
             let (parts, sum) = self.most(|vm| match vm.memory.hugepages {
                 HugePages::Of(page) if page == *size => vm.memory.size.bytes(),
                 _ => 0,
             });
             let need = sum / size.bytes().max(1);
-            let Some((id, _)) = parts.first().filter(|_| need > *have) else {
+            let Some((id, _)) = parts.first().filter(|_| need > have) else {
                 continue;
             };
             let id = id.to_string();
@@ -207,10 +210,7 @@ impl Page<'_> {
                 &["vm", &id, "memory", "hugepages"],
                 format!("the VMs need {need} huge pages of {size}, and this host keeps {have}"),
                 "",
-                &format!(
-                    "write {need} to /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages",
-                    size.bytes() >> 10
-                ),
+                &format!("`hugepages = {{ {size} = {need} }}` under `[host.tuning]` makes them"),
             );
         }
     }

@@ -85,7 +85,10 @@ async fn known(
     };
     let manager = &connections.manager;
     let netlink = &connections.netlink;
-    let observed = observe(&connections.bus, manager, netlink, None, Detail::Status).await?;
+    let mut observed = observe(&connections.bus, manager, netlink, None, Detail::Status).await?;
+    if let Some((_, manifest)) = &current {
+        observed.tuning = observe::tuning(&manifest.host.tuning)?;
+    }
     let none = BTreeMap::new();
     let declared = current
         .as_ref()

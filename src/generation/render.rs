@@ -12,6 +12,7 @@ use crate::booted::FormatVersion;
 use crate::host::{Host, NetworkBackend, Vm, VmId};
 use crate::network::{self, Backend};
 use crate::seed::{self, FirstBoot};
+use crate::tuning;
 use crate::unit::{self, Programs, Unit};
 
 /// A rendered generation.
@@ -72,6 +73,15 @@ impl Rendering<'_> {
         }
         if let Some(rules) = network::rules(self.host) {
             files.insert("nftables.conf".into(), rules.into_bytes());
+        }
+        let tuned = [
+            ("tuning/sysctl.conf", tuning::sysctl(&self.host.tuning)),
+            ("tuning/tmpfiles.conf", tuning::tmpfiles(&self.host.tuning)),
+        ];
+        for (path, text) in tuned {
+            if let Some(text) = text {
+                files.insert(path.into(), text.into_bytes());
+            }
         }
         files.insert("manifest.json".into(), manifest.to_json()?);
         let mut hash = Sha256::new();

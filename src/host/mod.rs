@@ -23,6 +23,7 @@ mod path;
 mod share;
 mod size;
 mod time_span;
+mod tuning;
 mod vm;
 
 use std::collections::BTreeMap;
@@ -54,6 +55,10 @@ pub use path::{AbsolutePath, BadPath};
 pub use share::{BadShareTag, Share, ShareTag};
 pub use size::{BadSize, Size};
 pub use time_span::{BadTimeSpan, TimeSpan};
+pub use tuning::{
+    BadSysctlName, BadSysctlValue, Governor, KsmRun, Setting, SysctlName, SysctlValue, Tuning,
+    one_spaced,
+};
 pub use vm::{
     Autostart, BadCmdLine, Boot, CmdLine, HugePages, Machined, Memory, OnChange, OnTimeout, Panic,
     Ready, Restart, Serial, Sharing, Vcpus, Vm, Watchdog,
@@ -70,6 +75,8 @@ pub struct Host {
     pub swtpm: ProgramName,
     pub state_dir: AbsolutePath,
     pub network_backend: NetworkBackend,
+    #[serde(default, skip_serializing_if = "Tuning::is_empty")]
+    pub tuning: Tuning,
     #[serde(default)]
     pub images: BTreeMap<ImageName, Image>,
     pub networks: BTreeMap<NetworkName, Network>,

@@ -11,7 +11,7 @@ use zbus::Connection;
 use super::look_network::network_facts;
 use super::{
     Detail, HeldBy, Hypervisor, NetworkFacts, Networkd, Observed, Remains, Specification, Storage,
-    SystemdVersion, units,
+    SystemdVersion, TuningFacts, units,
 };
 use crate::booted::Booted;
 use crate::files;
@@ -76,6 +76,7 @@ pub async fn observe(
         remains: remains()?,
         held: held()?,
         storage: Storage::default(),
+        tuning: TuningFacts::default(),
         network,
     })
 }

@@ -10,6 +10,7 @@ mod network;
 mod observed;
 mod running;
 mod storage;
+mod tuning;
 mod units;
 
 pub use capacity::capacity;
@@ -27,3 +28,4 @@ pub use observed::{
 };
 pub use running::{Running, Usage};
 pub use storage::{Below, Holder, MadeDisk, Storage, disks, storage};
+pub use tuning::{Noted, TuningFacts, tuning, tuning_note};

@@ -8,7 +8,7 @@ use std::fmt;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{NetworkFacts, Storage};
+use super::{NetworkFacts, Storage, TuningFacts};
 use crate::booted::Booted;
 use crate::host::{Isolation, Mac, VmId};
 use crate::hypervisor::Version;
@@ -33,6 +33,8 @@ pub struct Observed {
     pub network: NetworkFacts,
     /// Empty where nobody looked: see `observe::storage`.
     pub storage: Storage,
+    /// Likewise: see `observe::tuning`.
+    pub tuning: TuningFacts,
 }
 
 impl Observed {

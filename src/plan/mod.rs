@@ -14,6 +14,7 @@ mod request;
 mod services;
 mod storage;
 mod text;
+mod tuning;
 mod uplink;
 mod vm;
 mod waves;
@@ -39,6 +40,7 @@ pub use network_plan::{
 pub use obstacle::Obstacle;
 pub use request::{OnFailure, Pending, Request, Switch};
 pub use storage::{DiskStep, GrowWhen, ImageStep, differs_from_made};
+pub use tuning::{TuningPlan, TuningStep, TuningWhy};
 pub(crate) use uplink::is_our_vlan;
 pub use vm::upgrades;
 
@@ -67,6 +69,7 @@ pub struct Plan {
     /// What becomes of disks, and what somebody should know of them.
     pub disks: BTreeMap<(VmId, DiskName), DiskStep>,
     pub network: NetworkPlan,
+    pub tuning: TuningPlan,
     /// Files of the administrator that change units, and of which VMs: they are left alone.
     pub drop_ins: BTreeMap<String, BTreeSet<VmId>>,
 }
@@ -178,6 +181,7 @@ impl Plan {
             && self.write_files.is_empty()
             && self.remove_files.is_empty()
             && self.network.is_empty()
+            && self.tuning.is_empty()
             && self.images.is_empty()
             && !self.disks.values().any(DiskStep::is_done_now)
     }
@@ -265,11 +269,13 @@ pub fn plan(
         images: Vec::new(),
         disks: BTreeMap::new(),
         network: NetworkPlan::default(),
+        tuning: TuningPlan::default(),
     };
     storage::steps(&mut plan, wanted, observed, request);
     network::steps(&mut plan, &wanted.host, observed, request);
     uplink::steps(&mut plan, &wanted.host, observed, request);
     services::steps(&mut plan, &wanted.host, observed, request);
+    tuning::steps(&mut plan, &wanted.host.tuning, &observed.tuning, request);
     let obstacles = obstacle::obstacles(&plan, wanted, observed, request);
     if obstacles.is_empty() {
         Ok(plan)

@@ -57,6 +57,7 @@ impl Plan {
         steps.extend(self.write_files.keys().map(|name| file(name, "write")));
         steps.extend(self.remove_files.iter().map(|name| file(name, "remove")));
         steps.extend(self.network.host_steps());
+        steps.extend(self.tuning.host_steps());
         steps.extend(self.drop_ins.iter().map(|(path, vms)| {
             let vms: Vec<&VmId> = vms.iter().collect();
             HostStep {

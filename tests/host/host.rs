@@ -255,6 +255,7 @@ impl Host {
             "find",
             "/run/systemd/network",
             "/run/sysctl.d",
+            "/run/tmpfiles.d",
             "-name",
             "*nkudo*",
         ]);

@@ -168,6 +168,11 @@ impl Machine {
         );
     }
 
+    /// Its PID 1, from here.
+    pub(crate) fn leader(&self) -> u32 {
+        self.nspawn.leader
+    }
+
     /// A copy of PID 1's descriptor of a TAP.
     pub(crate) fn tap_of_pid_1(&self, name: &str) -> OwnedFd {
         let leader = self.nspawn.leader;

@@ -51,6 +51,7 @@ mod stand_in;
 mod switching;
 mod symptoms;
 mod try_out;
+mod tuning;
 mod until;
 mod vmm;
 mod vmms;
@@ -140,6 +141,7 @@ fn main() -> std::process::ExitCode {
         (Needs::Machine, boot::CASES),
         (Needs::Machine, refusals::CASES),
         (Needs::Machine, interruption::CASES),
+        (Needs::Machine, tuning::CASES),
         (Needs::Machine, nix::CASES),
     ];
     let no_reader = first_boot::Reader::all().is_empty();

@@ -8,7 +8,9 @@ use nkudo::config::{self, Source};
 use nkudo::generation::{Manifest, Origin, Rendering};
 use nkudo::host::VmId;
 use nkudo::hypervisor::Version;
-use nkudo::observe::{Hypervisor, NetworkFacts, Networkd, Observed, Storage, SystemdVersion};
+use nkudo::observe::{
+    Hypervisor, NetworkFacts, Networkd, Observed, Storage, SystemdVersion, TuningFacts,
+};
 use nkudo::plan::{OnFailure, Request, Switch, plan};
 use nkudo::systemd::JobError;
 use nkudo::unit::Programs;
@@ -88,6 +90,7 @@ fn switch(ids: &[&str], starts: &[(&str, Start)], switch: Switch) -> (Outcome, S
             remains: BTreeMap::new(),
             held: BTreeMap::new(),
             storage: Storage::default(),
+            tuning: TuningFacts::default(),
             network: NetworkFacts::default(),
         };
         let plan = plan(&wanted, &observed, &Request::Switch(switch)).unwrap();

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 
+use super::tuning::TuningTable;
 use super::value::Path;
 
 /// The host itself. The whole table may be left out, and stands in one file only.
@@ -62,6 +63,13 @@ pub struct HostTable {
     /// Example: `machined = true`
     /// Becomes: a step of each VM's unit, after its start
     pub machined: Option<bool>,
+
+    /// Settings of the host's kernel that VMs gain from: huge pages, KSM, the CPU's governor, sysctls.
+    ///
+    /// Default: `{}`
+    /// Example: `tuning = { cpu-governor = "performance" }`
+    /// Becomes: files in /run/sysctl.d and /run/tmpfiles.d, and what the kernel has
+    pub tuning: Option<TuningTable>,
 }
 
 #[derive(Debug, JsonSchema)]

@@ -22,6 +22,7 @@ mod image;
 mod network;
 mod reference;
 mod share;
+mod tuning;
 mod value;
 mod vm;
 mod walk;

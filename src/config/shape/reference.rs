@@ -179,6 +179,12 @@ impl<'a> Book<'a> {
                 "array of tables, below".to_owned()
             }
             Some("array") => format!("array of: {}", self.kind(&value["items"])),
+            Some("object") if value.get("properties").is_none() => {
+                format!(
+                    "table of names, each: {}",
+                    self.kind(&value["additionalProperties"])
+                )
+            }
             Some("object") => "table, below".to_owned(),
             Some("string") => match title(value) {
                 Some(title) => format!("[{title}](#{})", title.to_lowercase().replace(' ', "-")),

@@ -9,6 +9,12 @@
       state-dir = "/srv/nkudo";
       network-backend = "networkd";
       machined = true;
+      tuning = {
+        hugepages = { "2M" = 512; "1G" = 4; };
+        ksm = { run = true; pages-to-scan = 1000; sleep = "20ms"; };
+        cpu-governor = "performance";
+        sysctl = { "vm.swappiness" = 10; "net.ipv4.tcp_rmem" = "4096 131072 6291456"; };
+      };
       # A package in a text is its path.
       hypervisor = "${pkgs.cloud-hypervisor}/bin/cloud-hypervisor";
     };

@@ -97,6 +97,9 @@ _nkudo() {
             nkudo,unit)
                 cmd="nkudo__subcmd__unit"
                 ;;
+            nkudo,vsock)
+                cmd="nkudo__subcmd__vsock"
+                ;;
             nkudo__subcmd__disk,help)
                 cmd="nkudo__subcmd__disk__subcmd__help"
                 ;;
@@ -189,6 +192,9 @@ _nkudo() {
                 ;;
             nkudo__subcmd__help,unit)
                 cmd="nkudo__subcmd__help__subcmd__unit"
+                ;;
+            nkudo__subcmd__help,vsock)
+                cmd="nkudo__subcmd__help__subcmd__vsock"
                 ;;
             nkudo__subcmd__help__subcmd__disk,list)
                 cmd="nkudo__subcmd__help__subcmd__disk__subcmd__list"
@@ -293,7 +299,7 @@ _nkudo() {
 
     case "${cmd}" in
         nkudo)
-            opts="-h -V --state-dir --help --version check render diff switch rollback generations gc status doctor start stop pause resume logs console ssh collect api restart image disk purge recreate schema shutdown unit help"
+            opts="-h -V --state-dir --help --version check render diff switch rollback generations gc status doctor start stop pause resume logs console ssh collect api restart image disk purge recreate schema shutdown vsock unit help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -549,7 +555,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help)
-            opts="check render diff switch rollback generations gc status doctor start stop pause resume logs console ssh collect api restart image disk purge recreate schema shutdown unit help"
+            opts="check render diff switch rollback generations gc status doctor start stop pause resume logs console ssh collect api restart image disk purge recreate schema shutdown vsock unit help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1080,6 +1086,20 @@ _nkudo() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        nkudo__subcmd__help__subcmd__vsock)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         nkudo__subcmd__image)
             opts="-h -V --state-dir --help --version list pull gc help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1447,7 +1467,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__ssh)
-            opts="-l -h -V --user --state-dir --help --version"
+            opts="-l -h -V --user --vsock --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1799,6 +1819,24 @@ _nkudo() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__vsock)
+            opts="-h -V --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --state-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

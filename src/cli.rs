@@ -201,6 +201,10 @@ pub enum Command {
     #[command(hide = true)]
     Shutdown,
 
+    /// Hand ssh a connection to a guest's vsock; `nkudo ssh` has it run this
+    #[command(hide = true)]
+    Vsock(Vsock),
+
     /// A step of a VM's unit; systemd runs these
     #[command(subcommand, hide = true)]
     Unit(UnitStep),
@@ -404,9 +408,19 @@ pub struct Ssh {
     #[arg(long, short = 'l')]
     pub user: Option<String>,
 
+    /// Over the VM's vsock, whatever addresses it has
+    #[arg(long)]
+    pub vsock: bool,
+
     /// A command to run there; what follows `--` is not looked at
     #[arg(last = true)]
     pub command: Vec<std::ffi::OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct Vsock {
+    pub id: VmId,
+    pub port: u32,
 }
 
 #[derive(Debug, Args)]

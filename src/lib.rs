@@ -47,3 +47,4 @@ pub mod talk;
 pub mod tuning;
 pub mod unit;
 pub mod vmm;
+pub mod vsock;

@@ -24,6 +24,7 @@ pub mod ssh;
 pub mod status;
 mod status_network;
 pub mod switch;
+pub mod vsock;
 
 mod carry_out;
 mod configured;
@@ -102,6 +103,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Purge(purge) => purge::run(&purge, state_dir),
         Command::Recreate(recreate) => recreate::run(&recreate, state_dir),
         Command::Schema => schema::run(),
+        Command::Vsock(arguments) => vsock::run(&arguments),
         Command::Unit(step) => Ok(match block_on(steps::run(&step))? {
             StepExit::Done => Exit::Done,
             StepExit::Failed => Exit::Failed,

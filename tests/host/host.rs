@@ -122,6 +122,27 @@ impl Host {
         self.machine.ok(&argv)
     }
 
+    /// The first VM of `nkudo status --json`.
+    #[track_caller]
+    pub(crate) fn status(&self, arguments: &[&str]) -> Value {
+        let mut argv = vec!["status", "--json"];
+        argv.extend(arguments);
+        let status: Value = serde_json::from_str(&self.nkudo(&argv).done().stdout).unwrap();
+        status["vms"][0].clone()
+    }
+
+    /// Makes the host have heard of a VM's first NIC on its bridge, as if its guest had spoken from that address.
+    #[track_caller]
+    pub(crate) fn has_heard(&self, id: &str, address: &str) {
+        let mac = self.status(&[id])["nics"][0]["mac"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let neighbour = ["ip", "neigh", "add", address, "lladdr", &mac];
+        self.machine
+            .ok(&[&neighbour[..], &["dev", "nk-lan"]].concat());
+    }
+
     /// Why a VM ended each time, oldest first: the words that `unit post` puts into the journal.
     pub(crate) fn exits(&self, id: &str) -> Vec<String> {
         let _ = self.machine.run(&["journalctl", "--sync"]);

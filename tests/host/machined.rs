@@ -15,10 +15,10 @@ cases![
 
 const MACHINED: &str = "[host]\nmachined = true\n";
 
-fn running() -> Host {
+fn running(more: &str) -> Host {
     let host = Host::boot(Networkd::On);
     host.guest("web", Then::PowerOffWhenAsked);
-    host.switch_to(&[MACHINED, LAN, &vm("web", "")].concat())
+    host.switch_to(&[MACHINED, LAN, &vm("web", more)].concat())
         .done();
     host.printed("web", 1);
     host
@@ -53,7 +53,7 @@ fn is_forgotten(host: &Host) {
 }
 
 fn machinectl_lists_a_vm_at_each_of_its_starts() {
-    let host = running();
+    let host = running("");
     is_registered(&host);
     let id = shown(&host, "Id");
     assert_eq!(id.len(), 32, "{id}");
@@ -105,7 +105,7 @@ fn machined_learns_of_vms_that_run_and_none_restarts() {
 }
 
 fn machinectl_terminate_stops_and_poweroff_pulls_the_plug() {
-    let host = running();
+    let host = running("restart = \"always\"");
     host.machine.ok(&["machinectl", "terminate", "web"]);
     host.is_gone("web");
     is_forgotten(&host);
@@ -124,10 +124,11 @@ fn machinectl_terminate_stops_and_poweroff_pulls_the_plug() {
     let failed = host.machine.run(&["systemctl", "is-failed", &unit("web")]);
     assert!(!failed.status.success(), "{failed:?}");
     host.nkudo(&["start", "web"]).done();
-    // SIGINT, which a VMM takes as SIGTERM.
+    // SIGINT, which a VMM takes as SIGTERM: as if the guest had powered off.
+    let pid = host.main_pid("web");
     host.machine.ok(&["machinectl", "reboot", "web"]);
-    host.is_gone("web");
-    is_forgotten(&host);
+    host.active_again("web", pid);
+    is_registered(&host);
     let exits = host.exits("web");
     assert_eq!(exits.last().unwrap(), "powered-off", "{exits:?}");
 }

@@ -25,6 +25,7 @@ mod bench;
 mod boot;
 mod cgroup;
 mod companions;
+mod console;
 mod deadline;
 mod disks;
 mod escapes;
@@ -47,7 +48,9 @@ mod peer;
 mod programs;
 mod refusals;
 mod sandbox;
+mod ssh;
 mod stand_in;
+mod status;
 mod switching;
 mod symptoms;
 mod try_out;
@@ -129,6 +132,9 @@ fn main() -> std::process::ExitCode {
         (Needs::Machine, network::CASES),
         (Needs::Machine, packets::CASES),
         (Needs::Machine, disks::CASES),
+        (Needs::Machine, status::CASES),
+        (Needs::Machine, ssh::CASES),
+        (Needs::Machine, console::CASES),
         (Needs::Machine, operating::CASES),
         (Needs::Machine, symptoms::CASES),
         (Needs::Machine, images::CASES),

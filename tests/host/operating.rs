@@ -5,21 +5,16 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::guest::Then;
-use super::host::{Host, LAN, unit, vm, vm_alone};
+use super::host::{Host, LAN, vm, vm_alone};
 use super::machine::Networkd;
 use super::until::until;
 
 cases![
-    a_status_says_what_a_vm_is_uses_and_has,
-    why_a_vm_ended_is_shown_when_it_is_gone,
     a_vm_is_paused_and_goes_on,
     the_log_has_the_console_and_the_rest_apart,
     any_call_of_the_api_can_be_made,
     a_forced_stop_says_each_step_and_ends_a_vmm_that_is_stuck,
     an_archive_for_whoever_helps_has_everything_but_secrets,
-    ssh_goes_to_the_address_that_the_host_knows,
-    consoles_attach_to_a_guest_leave_it_and_see_what_was_before,
-    what_is_printed_fits_80_columns_and_has_no_colour_where_nobody_wants_it,
 ];
 
 fn running(then: Then, more: &str) -> Host {
@@ -30,151 +25,17 @@ fn running(then: Then, more: &str) -> Host {
     host
 }
 
-/// The only VM of `nkudo status --json`.
-fn status(host: &Host, arguments: &[&str]) -> Value {
-    let mut argv = vec!["status", "--json"];
-    argv.extend(arguments);
-    let status = host.nkudo(&argv).done();
-    let status: Value = serde_json::from_str(&status.stdout).unwrap();
-    status["vms"][0].clone()
-}
-
-fn a_status_says_what_a_vm_is_uses_and_has() {
-    let host = running(Then::PowerOffWhenAsked, "");
-    host.tap_is_in("web", "nk-lan");
-    // As if the guest had spoken to the host.
-    let mac = status(&host, &[])["nics"][0]["mac"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let neighbour = [
-        "ip",
-        "neigh",
-        "add",
-        "192.168.100.10",
-        "lladdr",
-        &mac,
-        "dev",
-        "nk-lan",
-    ];
-    host.machine.ok(&neighbour);
-    for arguments in [&[][..], &["web"]] {
-        let web = status(&host, arguments);
-        assert_eq!(web["state"], "running", "{web}");
-        assert_eq!(web["main-pid"], host.main_pid("web"));
-        assert_eq!(web["restarts"], 0);
-        let nic = &web["nics"][0];
-        assert_eq!(
-            (&nic["tap"], &nic["bridge"]),
-            (&"nkt-web-0".into(), &"nk-lan".into())
-        );
-        assert_eq!(nic["link"], "up");
-        assert_eq!(nic["addresses"][0], "192.168.100.10");
-        // The same as systemd says, which has it from the same file.
-        let cpu: u64 = host.property("web", "CPUUsageNSec").parse().unwrap();
-        let shown = web["cpu"].as_u64().unwrap() * 1000;
-        assert!(shown <= cpu && cpu - shown < 5_000_000_000, "{shown} {cpu}");
-        let started: u64 = {
-            let argv = [
-                "systemctl",
-                "show",
-                "--timestamp=unix",
-                "--value",
-                "-p",
-                "InactiveExitTimestamp",
-                &unit("web"),
-            ];
-            host.machine
-                .ok(&argv)
-                .trim()
-                .trim_start_matches('@')
-                .parse()
-                .unwrap()
-        };
-        let since = web["since"].as_u64().unwrap() / 1_000_000;
-        assert!(since.abs_diff(started) <= 1, "{since} {started}");
-    }
-    assert_eq!(status(&host, &["web"])["vmm"], "running");
-    // What systemd does by itself is seen too.
-    let pid = host.main_pid("web");
-    host.machine.ok(&["kill", "-KILL", &pid.to_string()]);
-    host.active_again("web", pid);
-    let web = status(&host, &[]);
-    assert_eq!(web["restarts"], 1, "{web}");
-    assert_eq!(web["main-pid"], host.main_pid("web"));
-    // And what an administrator changed.
-    let path = "/etc/systemd/system/nkudo-vm@web.service.d/mine.conf";
-    host.machine
-        .write(path, "[Service]\nCPUWeight=200\n", 0o644);
-    host.machine.ok(&["systemctl", "daemon-reload"]);
-    assert_eq!(status(&host, &[])["drop-ins"][0], path);
-    // A plan names it, and a switch leaves it alone.
-    let named = format!("drop-in {path}: keep it");
-    let diff = host.nkudo(&["diff"]).done().says("nothing to do");
-    assert!(diff.stdout.contains(&named), "{diff}");
-    host.nkudo(&["switch"]).done().says("nothing to do");
-    assert!(host.exists(path));
-    assert_eq!(host.property("web", "CPUWeight"), "200");
-    host.machine.ok(&["ip", "link", "set", "nkt-web-0", "down"]);
-    let details = host.nkudo(&["status", "web"]).done();
-    assert!(
-        details.stdout.contains("nkt-web-0 in nk-lan, down"),
-        "{details}"
-    );
-    host.machine.ok(&["ip", "link", "del", "nkt-web-0"]);
-    let details = host.nkudo(&["status", "web"]).done();
-    assert!(
-        details.stdout.contains("nkt-web-0, which is missing"),
-        "{details}"
-    );
-}
-
-fn why_a_vm_ended_is_shown_when_it_is_gone() {
-    let host = running(Then::PowerOffWhenAsked, "");
-    assert_eq!(host.ask("web", "PUT vm.power-button").0, 204);
-    host.is_gone("web");
-    until(
-        "the journal has it",
-        || match status(&host, &[])["last-exit"]["why"].as_str() {
-            Some("powered-off") => Ok(()),
-            other => Err(format!("{other:?}")),
-        },
-    );
-    let table = host.nkudo(&["status"]).done();
-    assert!(table.stdout.contains("powered-off"), "{table}");
-    let details = host.nkudo(&["status", "web"]).done();
-    assert!(
-        details.stdout.contains("the guest powered off"),
-        "{details}"
-    );
-    // A VMM that refuses what it is given says why, and what to do.
-    host.machine.ok(&["rm", "/srv/guests/web"]);
-    host.nkudo(&["switch"]).ended(4);
-    until("the refusal is seen", || {
-        let web = status(&host, &["web"]);
-        if web["last-exit"]["why"] == "vmm-refused" {
-            let cause = web["diagnosis"]["cause"].as_str().unwrap_or_default();
-            assert!(cause.contains("kernel is not there"), "{web}");
-            Ok(())
-        } else {
-            Err(web.to_string())
-        }
-    });
-    let details = host.nkudo(&["status", "web"]).done();
-    assert!(details.stdout.contains("remedy"), "{details}");
-}
-
 fn a_vm_is_paused_and_goes_on() {
     let host = running(Then::PowerOffWhenAsked, "");
     host.nkudo(&["pause", "web"]).done().says("paused web");
     host.nkudo(&["pause", "web"]).done().says("already");
-    assert_eq!(status(&host, &[])["state"], "paused");
-    assert_eq!(status(&host, &["web"])["state"], "paused");
+    assert_eq!(host.status(&[])["state"], "paused");
+    assert_eq!(host.status(&["web"])["state"], "paused");
     host.nkudo(&["resume", "web"]).done();
-    assert_eq!(status(&host, &[])["state"], "running");
+    assert_eq!(host.status(&[])["state"], "running");
     // Past nkudo: asked closely, the VMM says so nevertheless.
     assert_eq!(host.ask("web", "PUT vm.pause").0, 204);
-    assert_eq!(status(&host, &["web"])["state"], "paused");
+    assert_eq!(host.status(&["web"])["state"], "paused");
     // A guest that is paused powers off as any other.
     let begun = Instant::now();
     host.nkudo(&["stop", "web"]).done();
@@ -317,39 +178,6 @@ fn a_forced_stop_says_each_step_and_ends_a_vmm_that_is_stuck() {
     }
 }
 
-fn what_is_printed_fits_80_columns_and_has_no_colour_where_nobody_wants_it() {
-    let host = Host::boot(Networkd::On);
-    host.guest("web", Then::PowerOffWhenAsked);
-    host.guest("a-vm-of-a-long-name", Then::PowerOff);
-    let vms = [LAN, &vm("web", ""), &vm("a-vm-of-a-long-name", "")];
-    host.switch_to(&vms.concat()).done();
-    host.nkudo(&["stop", "web"]).done();
-    let on_terminal = |command: &str| {
-        let script = format!("stty cols 80 rows 24; {command}");
-        host.machine.ok(&["script", "-qec", &script, "/dev/null"])
-    };
-    for command in ["nkudo status", "nkudo generations", "nkudo doctor || true"] {
-        let text = on_terminal(command);
-        for line in text.lines() {
-            let width = line.trim_end_matches('\r').chars().count();
-            assert!(width <= 80, "{command}: {width} columns: {line}");
-        }
-    }
-    let piped = host.nkudo(&["status"]).done();
-    assert!(
-        !piped.stdout.contains('\x1b') && !piped.stderr.contains('\x1b'),
-        "{piped}"
-    );
-    let quiet = on_terminal("NO_COLOR=1 nkudo status; NO_COLOR=1 nkudo start nonexistent; true");
-    assert!(!quiet.contains('\x1b'), "{quiet:?}");
-    // A guest's words do not speak to the terminal.
-    let logs = on_terminal("nkudo logs web");
-    assert!(
-        !logs.contains('\x1b') && logs.contains("hello from web"),
-        "{logs:?}"
-    );
-}
-
 fn an_archive_for_whoever_helps_has_everything_but_secrets() {
     let host = Host::boot(Networkd::On);
     host.guest("web", Then::PowerOffWhenAsked);
@@ -412,134 +240,4 @@ fn an_archive_for_whoever_helps_has_everything_but_secrets() {
         .machine
         .ok(&["sh", "-c", "zstd -dc /root/web.tar.zst | tar -t"]);
     assert!(!list.contains("console.txt"), "{list}");
-}
-
-fn ssh_goes_to_the_address_that_the_host_knows() {
-    let host = running(Then::PowerOffWhenAsked, "");
-    host.nkudo(&["ssh", "web"])
-        .ended(1)
-        .says("the host knows no address of web");
-    let mac = status(&host, &[])["nics"][0]["mac"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    for address in ["fe80::1", "192.168.100.10"] {
-        host.machine.ok(&[
-            "ip", "neigh", "add", address, "lladdr", &mac, "dev", "nk-lan",
-        ]);
-    }
-    let ssh = "#!/bin/sh\nprintf '%s\\n' \"$@\"\nexit 7\n";
-    host.machine.write("/usr/local/bin/ssh", ssh, 0o755);
-    let ran = host
-        .nkudo(&["ssh", "web", "-l", "admin", "--", "uptime", "-p"])
-        .ended(7);
-    let expected = "-o\nHostKeyAlias=nkudo-web\n-l\nadmin\n--\n192.168.100.10\nuptime\n-p\n";
-    assert_eq!(ran.stdout, expected, "{ran}");
-    host.nkudo(&["stop", "web"]).done();
-    host.nkudo(&["ssh", "web"]).ended(1).says("web is stopped");
-}
-
-/// A console on a terminal in the machine: what is typed comes from a pipe, what is shown goes to a file.
-struct Console<'a> {
-    host: &'a Host,
-    name: &'a str,
-}
-
-impl<'a> Console<'a> {
-    fn attach(host: &'a Host, name: &'a str) -> Self {
-        let start = format!(
-            "mkfifo /root/{name}.in; \
-             systemd-run -q --unit={name} sh -c 'exec 3<>/root/{name}.in; \
-             exec script -qfec \"nkudo console web\" /root/{name}.out <&3 >/dev/null 2>&1'"
-        );
-        host.machine.ok(&["sh", "-c", &start]);
-        Self { host, name }
-    }
-
-    fn types(&self, text: &str) {
-        let path = format!("/root/{}.in", self.name);
-        self.host
-            .machine
-            .ok(&["sh", "-c", &format!("printf '{text}' > {path}")]);
-    }
-
-    #[track_caller]
-    fn sees(&self, text: &str) {
-        let path = format!("/root/{}.out", self.name);
-        until(&format!("{} sees {text:?}", self.name), || {
-            let seen = self.host.machine.run(&["cat", &path]);
-            let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
-            if seen.contains(text) {
-                Ok(())
-            } else {
-                Err(seen)
-            }
-        });
-    }
-
-    #[track_caller]
-    fn leaves(&self) {
-        self.types("\\035");
-        let unit = format!("{}.service", self.name);
-        until("the console has ended", || {
-            let state = self.host.machine.run(&["systemctl", "is-active", &unit]);
-            if state.status.success() {
-                Err("it is there".to_owned())
-            } else {
-                Ok(())
-            }
-        });
-    }
-}
-
-fn consoles_attach_to_a_guest_leave_it_and_see_what_was_before() {
-    let host = Host::boot(Networkd::On);
-    host.guest("web", Then::Echo);
-    host.guest("db", Then::PowerOffWhenAsked);
-    let more = "serial = \"socket\"\nstop-timeout = \"1s\"";
-    host.switch_to(&[vm_alone("web", more), vm_alone("db", "")].concat())
-        .done();
-    host.nkudo(&["console", "db"])
-        .ended(1)
-        .says("goes to the journal");
-    // What was printed while nobody was there, and what is typed.
-    let first = Console::attach(&host, "first");
-    first.sees("hello from web");
-    first.types("abc");
-    first.sees("abc");
-    // Another one, with what was before it came.
-    let second = Console::attach(&host, "second");
-    second.sees("hello from web");
-    second.sees("abc");
-    second.types("def");
-    first.sees("def");
-    second.sees("def");
-    // The first one leaves, and the other stays.
-    first.leaves();
-    until("the second is the hub", || {
-        second.types("g");
-        // A guest that looks for a byte without waiting for its interrupt finds a zero once a client has
-        // left cloud-hypervisor's socket.
-        let seen = host
-            .machine
-            .ok(&["cat", "/root/second.out"])
-            .replace('\0', "");
-        if seen.contains("defg") {
-            Ok(())
-        } else {
-            Err(seen)
-        }
-    });
-    second.leaves();
-    host.no_nkudo_runs();
-    // After all have gone: what they saw, and the guest runs on.
-    let third = Console::attach(&host, "third");
-    third.sees("def");
-    third.types("xyz");
-    third.sees("xyz");
-    host.nkudo(&["stop", "web"]).done();
-    third.sees("ended");
-    host.nkudo(&["console", "web"])
-        .ended(1)
-        .says("VM web does not run");
 }

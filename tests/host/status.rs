@@ -1,0 +1,163 @@
+//! `nkudo status`: what it says of VMs, and how that is printed.
+
+use super::guest::Then;
+use super::host::{Host, LAN, unit, vm};
+use super::machine::Networkd;
+use super::until::until;
+
+cases![
+    a_status_says_what_a_vm_is_uses_and_has,
+    why_a_vm_ended_is_shown_when_it_is_gone,
+    what_is_printed_fits_80_columns_and_has_no_colour_where_nobody_wants_it,
+];
+
+fn running(then: Then, more: &str) -> Host {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", then);
+    host.switch_to(&[LAN, &vm("web", more)].concat()).done();
+    host.printed("web", 1);
+    host
+}
+
+fn a_status_says_what_a_vm_is_uses_and_has() {
+    let host = running(Then::PowerOffWhenAsked, "");
+    host.tap_is_in("web", "nk-lan");
+    host.has_heard("web", "192.168.100.10");
+    for arguments in [&[][..], &["web"]] {
+        let web = host.status(arguments);
+        assert_eq!(web["state"], "running", "{web}");
+        assert_eq!(web["main-pid"], host.main_pid("web"));
+        assert_eq!(web["restarts"], 0);
+        let nic = &web["nics"][0];
+        assert_eq!(
+            (&nic["tap"], &nic["bridge"]),
+            (&"nkt-web-0".into(), &"nk-lan".into())
+        );
+        assert_eq!(nic["link"], "up");
+        assert_eq!(nic["addresses"][0], "192.168.100.10");
+        // The same as systemd says, which has it from the same file.
+        let cpu: u64 = host.property("web", "CPUUsageNSec").parse().unwrap();
+        let shown = web["cpu"].as_u64().unwrap() * 1000;
+        assert!(shown <= cpu && cpu - shown < 5_000_000_000, "{shown} {cpu}");
+        let started: u64 = {
+            let argv = [
+                "systemctl",
+                "show",
+                "--timestamp=unix",
+                "--value",
+                "-p",
+                "InactiveExitTimestamp",
+                &unit("web"),
+            ];
+            host.machine
+                .ok(&argv)
+                .trim()
+                .trim_start_matches('@')
+                .parse()
+                .unwrap()
+        };
+        let since = web["since"].as_u64().unwrap() / 1_000_000;
+        assert!(since.abs_diff(started) <= 1, "{since} {started}");
+    }
+    assert_eq!(host.status(&["web"])["vmm"], "running");
+    // What systemd does by itself is seen too.
+    let pid = host.main_pid("web");
+    host.machine.ok(&["kill", "-KILL", &pid.to_string()]);
+    host.active_again("web", pid);
+    let web = host.status(&[]);
+    assert_eq!(web["restarts"], 1, "{web}");
+    assert_eq!(web["main-pid"], host.main_pid("web"));
+    // And what an administrator changed.
+    let path = "/etc/systemd/system/nkudo-vm@web.service.d/mine.conf";
+    host.machine
+        .write(path, "[Service]\nCPUWeight=200\n", 0o644);
+    host.machine.ok(&["systemctl", "daemon-reload"]);
+    assert_eq!(host.status(&[])["drop-ins"][0], path);
+    // A plan names it, and a switch leaves it alone.
+    let named = format!("drop-in {path}: keep it");
+    let diff = host.nkudo(&["diff"]).done().says("nothing to do");
+    assert!(diff.stdout.contains(&named), "{diff}");
+    host.nkudo(&["switch"]).done().says("nothing to do");
+    assert!(host.exists(path));
+    assert_eq!(host.property("web", "CPUWeight"), "200");
+    host.machine.ok(&["ip", "link", "set", "nkt-web-0", "down"]);
+    let details = host.nkudo(&["status", "web"]).done();
+    assert!(
+        details.stdout.contains("nkt-web-0 in nk-lan, down"),
+        "{details}"
+    );
+    host.machine.ok(&["ip", "link", "del", "nkt-web-0"]);
+    let details = host.nkudo(&["status", "web"]).done();
+    assert!(
+        details.stdout.contains("nkt-web-0, which is missing"),
+        "{details}"
+    );
+}
+
+fn why_a_vm_ended_is_shown_when_it_is_gone() {
+    let host = running(Then::PowerOffWhenAsked, "");
+    assert_eq!(host.ask("web", "PUT vm.power-button").0, 204);
+    host.is_gone("web");
+    until(
+        "the journal has it",
+        || match host.status(&[])["last-exit"]["why"].as_str() {
+            Some("powered-off") => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    );
+    let table = host.nkudo(&["status"]).done();
+    assert!(table.stdout.contains("powered-off"), "{table}");
+    let details = host.nkudo(&["status", "web"]).done();
+    assert!(
+        details.stdout.contains("the guest powered off"),
+        "{details}"
+    );
+    // A VMM that refuses what it is given says why, and what to do.
+    host.machine.ok(&["rm", "/srv/guests/web"]);
+    host.nkudo(&["switch"]).ended(4);
+    until("the refusal is seen", || {
+        let web = host.status(&["web"]);
+        if web["last-exit"]["why"] == "vmm-refused" {
+            let cause = web["diagnosis"]["cause"].as_str().unwrap_or_default();
+            assert!(cause.contains("kernel is not there"), "{web}");
+            Ok(())
+        } else {
+            Err(web.to_string())
+        }
+    });
+    let details = host.nkudo(&["status", "web"]).done();
+    assert!(details.stdout.contains("remedy"), "{details}");
+}
+
+fn what_is_printed_fits_80_columns_and_has_no_colour_where_nobody_wants_it() {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.guest("a-vm-of-a-long-name", Then::PowerOff);
+    let vms = [LAN, &vm("web", ""), &vm("a-vm-of-a-long-name", "")];
+    host.switch_to(&vms.concat()).done();
+    host.nkudo(&["stop", "web"]).done();
+    let on_terminal = |command: &str| {
+        let script = format!("stty cols 80 rows 24; {command}");
+        host.machine.ok(&["script", "-qec", &script, "/dev/null"])
+    };
+    for command in ["nkudo status", "nkudo generations", "nkudo doctor || true"] {
+        let text = on_terminal(command);
+        for line in text.lines() {
+            let width = line.trim_end_matches('\r').chars().count();
+            assert!(width <= 80, "{command}: {width} columns: {line}");
+        }
+    }
+    let piped = host.nkudo(&["status"]).done();
+    assert!(
+        !piped.stdout.contains('\x1b') && !piped.stderr.contains('\x1b'),
+        "{piped}"
+    );
+    let quiet = on_terminal("NO_COLOR=1 nkudo status; NO_COLOR=1 nkudo start nonexistent; true");
+    assert!(!quiet.contains('\x1b'), "{quiet:?}");
+    // A guest's words do not speak to the terminal.
+    let logs = on_terminal("nkudo logs web");
+    assert!(
+        !logs.contains('\x1b') && logs.contains("hello from web"),
+        "{logs:?}"
+    );
+}

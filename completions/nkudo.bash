@@ -208,6 +208,12 @@ _nkudo() {
             nkudo__subcmd__help__subcmd__image,pull)
                 cmd="nkudo__subcmd__help__subcmd__image__subcmd__pull"
                 ;;
+            nkudo__subcmd__help__subcmd__unit,await)
+                cmd="nkudo__subcmd__help__subcmd__unit__subcmd__await"
+                ;;
+            nkudo__subcmd__help__subcmd__unit,give-up)
+                cmd="nkudo__subcmd__help__subcmd__unit__subcmd__give__subcmd__up"
+                ;;
             nkudo__subcmd__help__subcmd__unit,grant)
                 cmd="nkudo__subcmd__help__subcmd__unit__subcmd__grant"
                 ;;
@@ -250,6 +256,12 @@ _nkudo() {
             nkudo__subcmd__image__subcmd__help,pull)
                 cmd="nkudo__subcmd__image__subcmd__help__subcmd__pull"
                 ;;
+            nkudo__subcmd__unit,await)
+                cmd="nkudo__subcmd__unit__subcmd__await"
+                ;;
+            nkudo__subcmd__unit,give-up)
+                cmd="nkudo__subcmd__unit__subcmd__give__subcmd__up"
+                ;;
             nkudo__subcmd__unit,grant)
                 cmd="nkudo__subcmd__unit__subcmd__grant"
                 ;;
@@ -270,6 +282,12 @@ _nkudo() {
                 ;;
             nkudo__subcmd__unit,stop)
                 cmd="nkudo__subcmd__unit__subcmd__stop"
+                ;;
+            nkudo__subcmd__unit__subcmd__help,await)
+                cmd="nkudo__subcmd__unit__subcmd__help__subcmd__await"
+                ;;
+            nkudo__subcmd__unit__subcmd__help,give-up)
+                cmd="nkudo__subcmd__unit__subcmd__help__subcmd__give__subcmd__up"
                 ;;
             nkudo__subcmd__unit__subcmd__help,grant)
                 cmd="nkudo__subcmd__unit__subcmd__help__subcmd__grant"
@@ -989,8 +1007,36 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help__subcmd__unit)
-            opts="ready register stop post grant revoke"
+            opts="ready register stop post grant revoke await give-up"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__unit__subcmd__await)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__unit__subcmd__give__subcmd__up)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1589,8 +1635,44 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__unit)
-            opts="-h -V --state-dir --help --version ready register stop post grant revoke help"
+            opts="-h -V --state-dir --help --version ready register stop post grant revoke await give-up help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__unit__subcmd__await)
+            opts="-h -V --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__unit__subcmd__give__subcmd__up)
+            opts="-h -V --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1625,8 +1707,36 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__unit__subcmd__help)
-            opts="ready register stop post grant revoke help"
+            opts="ready register stop post grant revoke await give-up help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__unit__subcmd__help__subcmd__await)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__unit__subcmd__help__subcmd__give__subcmd__up)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -231,6 +231,10 @@ pub enum UnitStep {
     Grant { id: VmId },
     /// Take the disks back
     Revoke { id: VmId },
+    /// Wait until the guest says that it is ready, or takes connections
+    Await { id: VmId },
+    /// Stop the VM if it was not ready in time
+    GiveUp { id: VmId },
 }
 
 /// Where the configuration is.

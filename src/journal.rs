@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use crate::host::VmId;
 use crate::steps::ENDED;
-use crate::unit::vm_unit_name;
+use crate::unit::{readiness_unit_name, vm_unit_name};
 
 /// Why a VM ended last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -78,7 +78,7 @@ fn exit(line: &str) -> Option<(VmId, LastExit)> {
     Some((id, exit))
 }
 
-/// The last lines of a VM's unit: what the VMM and its steps said, and systemd of them.
+/// The last lines of a VM's unit and its readiness unit: what the VMM and the steps said, and systemd of them.
 /// `since`: only those from then on, in microseconds since 1970.
 pub async fn last_lines(
     id: &VmId,
@@ -90,7 +90,9 @@ pub async fn last_lines(
     // journalctl takes fractions of a second.
     let since =
         since.map(|since| format!("--since=@{}.{:06}", since / 1_000_000, since % 1_000_000));
-    let mut arguments = vec!["-q", "-o", "cat", "-n", &count, "-u", &unit];
+    let readiness = readiness_unit_name(id);
+    let mut arguments = vec!["-q", "-o", "cat", "-n", &count];
+    arguments.extend(["-u", &unit, "-u", &readiness]);
     arguments.extend(since.as_deref());
     let output = journalctl(&arguments).await?;
     let lines = output.lines().filter(|line| !line.trim().is_empty());

@@ -11,10 +11,12 @@ use super::{Apply, run_files};
 use crate::files;
 use crate::host::{Vm, VmId};
 use crate::systemd::transient_properties;
-use crate::unit::{companion_root, companions, companions_directory, sockets_directory};
+use crate::unit::{
+    companion_root, companions, companions_directory, readiness_unit_name, sockets_directory,
+};
 
 /// A unit of StartTransientUnit's `aux`.
-type Auxiliary = (String, Vec<(String, Variant<'static>)>);
+pub(super) type Auxiliary = (String, Vec<(String, Variant<'static>)>);
 
 impl Apply<'_> {
     /// Frees the names of the VM's companions, makes their directories, and returns their units.
@@ -64,6 +66,7 @@ impl Apply<'_> {
         let patterns = [
             format!("nkudo-virtiofsd@{id}.*.service"),
             format!("nkudo-swtpm@{id}.service"),
+            readiness_unit_name(id),
         ];
         let patterns = patterns.each_ref().map(String::as_str);
         let loaded = self

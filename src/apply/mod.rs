@@ -9,7 +9,9 @@ mod companion;
 mod live;
 mod network;
 mod network_manager;
+mod not_ready;
 mod outcome;
+mod readiness;
 mod run_files;
 mod seed;
 mod services;
@@ -31,6 +33,7 @@ use crate::plan::{Action, Plan};
 use crate::systemd::Jobs;
 use crate::talk::Progress;
 
+pub use not_ready::give_up;
 pub use outcome::{Failure, Outcome};
 pub use run_files::{Lock, hold, is_held, lock, release};
 pub use shutdown::shut_down;

@@ -12,7 +12,9 @@ use crate::files;
 use crate::generation::{GcRoots, Unneeded, paths};
 use crate::host::{LinkName, Vm, VmId};
 use crate::network::{NETWORK_MANAGER_DIR, NETWORKD_DIR};
-use crate::observe::{HeldBy, held_directory, stopping_directory, uplinks_directory};
+use crate::observe::{
+    HeldBy, held_directory, not_ready_directory, stopping_directory, uplinks_directory,
+};
 use crate::unit::{Programs, RUNTIME_ROOT, TRANSIENT, companions_directory};
 
 /// The mode of booted specifications.
@@ -73,6 +75,7 @@ pub(super) fn ensure_directories() -> anyhow::Result<()> {
         booted.clone(),
         held_directory(),
         stopping_directory(),
+        not_ready_directory(),
         NETWORKD_DIR.into(),
         Utf8Path::new(NETWORK_MANAGER_DIR).join("conf.d"),
         TRANSIENT.into(),
@@ -157,6 +160,7 @@ pub(super) fn remove(id: &VmId) -> anyhow::Result<()> {
     files::remove(&booted).with_context(|| format!("cannot remove {booted}"))?;
     seed::remove(id)?;
     companion::remove(id)?;
+    forget_not_ready(id)?;
     let links = gc_roots_directory(id);
     let let_go = || GcRoots::new(&links)?.map_or(Ok(()), |roots| roots.remove());
     let_go().with_context(|| format!("cannot remove the links {links}"))?;
@@ -174,6 +178,21 @@ pub(super) fn begin_stop(id: &VmId, invocation: &str) -> anyhow::Result<()> {
 /// The opposite of `begin_stop`.
 pub(super) fn end_stop(id: &VmId) -> anyhow::Result<()> {
     let path = stopping_directory().join(id.as_str());
+    files::remove(&path).with_context(|| format!("cannot remove {path}"))
+}
+
+/// Notes that this run of the VM was not ready in time, and is stopped for that.
+pub(super) fn note_not_ready(id: &VmId, invocation: &str) -> anyhow::Result<()> {
+    let directory = not_ready_directory();
+    let path = directory.join(id.as_str());
+    files::ensure_directory(&directory, 0o755)
+        .and_then(|()| files::replace(&path, invocation.as_bytes(), 0o644))
+        .with_context(|| format!("cannot write {path}"))
+}
+
+/// The opposite of `note_not_ready`.
+pub(super) fn forget_not_ready(id: &VmId) -> anyhow::Result<()> {
+    let path = not_ready_directory().join(id.as_str());
     files::remove(&path).with_context(|| format!("cannot remove {path}"))
 }
 

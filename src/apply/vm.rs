@@ -29,18 +29,30 @@ const UNLOAD_LIMIT: Duration = Duration::from_secs(5);
 impl Connections {
     /// Notes that it is nkudo which stops this unit, before it does.
     pub(super) async fn begin_stop(&self, id: &VmId, path: &OwnedObjectPath) -> anyhow::Result<()> {
+        match self.invocation(path).await? {
+            Some(invocation) => run_files::begin_stop(id, &invocation),
+            None => Ok(()),
+        }
+    }
+
+    /// This run of a unit (`INVOCATION_ID`, systemd.exec(5)); nothing where it has ended by now.
+    pub(super) async fn invocation(
+        &self,
+        path: &OwnedObjectPath,
+    ) -> anyhow::Result<Option<String>> {
         let invocation: Vec<u8> =
             match property(&self.bus, path, Interface::Unit, "InvocationID").await {
                 Ok(invocation) => invocation,
-                // It has ended by now.
-                Err(err) if is_answer(&err) => return Ok(()),
+                Err(err) if is_answer(&err) => return Ok(None),
                 Err(err) => return Err(err).context("cannot ask systemd for its invocation"),
             };
-        let text = invocation.iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
-        run_files::begin_stop(id, &text)
+        Ok(Some(invocation.iter().fold(
+            String::new(),
+            |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            },
+        )))
     }
 }
 
@@ -82,6 +94,7 @@ impl Apply<'_> {
         let programs = &self.wanted.programs;
         let booted = Booted::new(id, vm, self.generation, digest, programs);
         run_files::write_booted(&booted)?;
+        run_files::forget_not_ready(id)?;
         run_files::keep_store_paths(id, vm, &self.wanted.programs, Unneeded::Remove)?;
         run_files::ensure_root(id)?;
         self.ensure_seed(id, vm)?;
@@ -95,7 +108,8 @@ impl Apply<'_> {
                 name: format!("nic{index}-{queue}"),
             }));
         }
-        let companions = self.prepare_companions(id, vm).await?;
+        let mut companions = self.prepare_companions(id, vm).await?;
+        companions.extend(self.prepare_readiness(id, vm).await?);
         let properties = transient_properties(unit.properties(), taps);
         let job = self
             .connections
@@ -105,9 +119,9 @@ impl Apply<'_> {
             .with_context(|| format!("systemd does not take the unit {}", unit.name))?;
         effect();
         // PID 1 has copies of the TAPs now; one kept here would keep them alive after a stop.
-        drop(properties);
+        drop((properties, companions));
         match self.jobs.wait(&job, self.deadline(id)).await? {
-            JobResult::Done => Ok(()),
+            JobResult::Done => self.until_ready(id, vm).await,
             JobResult::Other(result) => bail!("its start ended with `{result}`"),
         }
     }
@@ -216,14 +230,18 @@ impl Apply<'_> {
         // that is done at once.
         let job = self.connections.manager.start_unit(&unit, "replace").await;
         let job = job.with_context(|| format!("cannot follow the start of {unit}"))?;
-        match self.jobs.wait(&job, self.deadline(id)).await? {
-            JobResult::Done => Ok(()),
-            JobResult::Other(result) => bail!("its start ended with `{result}`"),
+        match (
+            self.jobs.wait(&job, self.deadline(id)).await?,
+            self.wanted.host.vms.get(id),
+        ) {
+            (JobResult::Done, Some(vm)) => self.until_ready(id, vm).await,
+            (JobResult::Done, None) => Ok(()),
+            (JobResult::Other(result), _) => bail!("its start ended with `{result}`"),
         }
     }
 
     /// Longer than the unit gives a start.
-    fn deadline(&self, id: &VmId) -> Duration {
+    pub(super) fn deadline(&self, id: &VmId) -> Duration {
         let vm = self.wanted.host.vms.get(id);
         vm.map_or(SLACK, |vm| vm.start_timeout.duration() + SLACK)
     }
@@ -292,7 +310,7 @@ impl Apply<'_> {
         Ok(())
     }
 
-    async fn loaded(&self, unit: &str) -> anyhow::Result<Option<OwnedObjectPath>> {
+    pub(super) async fn loaded(&self, unit: &str) -> anyhow::Result<Option<OwnedObjectPath>> {
         match self.connections.manager.get_unit(unit).await {
             Ok(path) => Ok(Some(path)),
             Err(err) if is_no_such_unit(&err) => Ok(None),
@@ -321,7 +339,7 @@ fn is_busy(err: &LinkError) -> bool {
     matches!(err, LinkError::Tap { source, .. } if source.kind() == io::ErrorKind::ResourceBusy)
 }
 
-fn is_no_such_unit(err: &zbus::Error) -> bool {
+pub(super) fn is_no_such_unit(err: &zbus::Error) -> bool {
     matches!(err, zbus::Error::MethodError(name, ..)
         if name.as_str() == "org.freedesktop.systemd1.NoSuchUnit")
 }

@@ -8,11 +8,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use camino::Utf8Path;
 
 use crate::boot_file::{self, Role};
-use crate::host::{AbsolutePath, Boot, DiskOrigin, Host, ImageFile, Location, VmId};
+use crate::host::{AbsolutePath, Boot, DiskOrigin, Host, ImageFile, Location, Ready, VmId};
 
 /// What is wrong with them, a sentence each.
 pub(super) fn mistakes(host: &Host) -> Vec<String> {
-    let mut mistakes = Vec::new();
+    let mut mistakes: Vec<String> = unheard(host, std::env::consts::ARCH).into_iter().collect();
     let images = host.state_dir.join(&["images"]);
     // A switch fetches those, and makes disks in the state directory.
     let is_fetched = |path: &AbsolutePath| path.as_path().starts_with(images.as_path());
@@ -72,6 +72,19 @@ pub(super) fn mistakes(host: &Host) -> Vec<String> {
         }
     }
     mistakes
+}
+
+/// A VM whose guest cannot say that it is ready: cloud-hypervisor hands the credential over in the tables of a PC's
+/// firmware, on no other architecture.
+pub(super) fn unheard(host: &Host, architecture: &str) -> Option<String> {
+    let mut vms = host.vms.iter();
+    let (id, _) = vms.find(|(_, vm)| matches!(vm.ready, Ready::Guest { .. }))?;
+    (architecture != "x86_64").then(|| {
+        format!(
+            "the guest of VM {id} cannot say on {architecture} that it is ready, on x86_64 alone; \
+             `ready = \"tcp:22\"` waits for a port of it"
+        )
+    })
 }
 
 /// A file that VMs boot.

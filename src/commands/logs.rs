@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use crate::cli::Logs as Arguments;
 use crate::host::VmId;
-use crate::unit::vm_unit_name;
+use crate::unit::{readiness_unit_name, vm_unit_name};
 
 use super::Exit;
 
@@ -85,6 +85,10 @@ fn matches(arguments: &Arguments) -> Vec<String> {
         vec![own.clone(), "_TRANSPORT=journal".to_owned()],
         vec!["_PID=1".to_owned(), format!("UNIT={unit}")],
         vec!["_UID=0".to_owned(), field(&arguments.id)],
+        vec![format!(
+            "_SYSTEMD_UNIT={}",
+            readiness_unit_name(&arguments.id)
+        )],
     ];
     if !arguments.no_console {
         groups.push(vec![own, console]);
@@ -117,7 +121,8 @@ mod tests {
         let unit = "_SYSTEMD_UNIT=nkudo-vm@web.service";
         assert_eq!(of(true, false), format!("{unit} _TRANSPORT=stdout"));
         let rest = format!(
-            "{unit} _TRANSPORT=journal + _PID=1 UNIT=nkudo-vm@web.service + _UID=0 NKUDO_VM=web"
+            "{unit} _TRANSPORT=journal + _PID=1 UNIT=nkudo-vm@web.service + _UID=0 NKUDO_VM=web + \
+             _SYSTEMD_UNIT=nkudo-ready@web.service"
         );
         assert_eq!(of(false, true), rest);
         assert_eq!(

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, bail};
 use camino::Utf8PathBuf;
 
+use super::host_files;
 use crate::host::{Host, ProgramName, VmId};
 use crate::hypervisor::Version;
 use crate::observe::{self, Hypervisor, Observed};
@@ -11,6 +12,9 @@ use crate::unit::Programs;
 /// The programs by absolute path, symbolic links resolved: the sandbox has only the file itself,
 /// and a profile's link may be gone when a VM restarts.
 pub(super) async fn programs(host: &Host) -> anyhow::Result<Programs> {
+    if let Some(why) = host_files::unheard(host, std::env::consts::ARCH) {
+        bail!(why);
+    }
     let name = &host.hypervisor;
     let found = match name {
         ProgramName::Absolute(path) => path.as_path().to_owned(),

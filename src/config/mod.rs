@@ -21,6 +21,7 @@ mod nearest;
 mod network;
 mod order;
 mod origin;
+mod ready;
 mod services;
 pub mod shape;
 mod share;

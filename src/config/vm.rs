@@ -11,6 +11,7 @@ use super::diagnostic::Diagnostic;
 use super::disk::{self, DiskUses};
 use super::memory;
 use super::order::After;
+use super::ready::ready;
 use super::share;
 use super::unique::Unique;
 use super::values;
@@ -129,7 +130,9 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
     let vmm = Ready::Vmm {
         on_timeout: OnTimeout::Continue,
     };
-    let ready = table.read("ready", vmm, ready);
+    let ready = table.read("ready", vmm, |value| {
+        ready(value, id, nics.as_deref(), shared)
+    });
     let after = table.read("after", BTreeSet::new(), |value| after(value, id, shared));
     let limits = table.read("limits", Limits::default(), |value| {
         limits(value, memory.as_ref())
@@ -317,32 +320,6 @@ fn cid(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Option<NonZeroU
             format!("two VMs have the vsock CID {cid}")
         });
     Some(cid)
-}
-
-fn ready(value: &Value<'_>) -> Option<Ready> {
-    let mut table = value.table()?;
-    let when = table.read("when", (), |value| match value.text()? {
-        "vmm" => Some(()),
-        text if text == "guest" || text.starts_with("tcp:") => {
-            value.error_with_hint(
-                format!("`when = \"{text}\"` is not supported yet"),
-                "it can only be `vmm` so far",
-            );
-            None
-        }
-        _ => values::choice(value, &[("vmm", ())]),
-    });
-    let on_timeout = table.read("on-timeout", OnTimeout::Continue, |value| {
-        values::choice(
-            value,
-            &[("continue", OnTimeout::Continue), ("fail", OnTimeout::Fail)],
-        )
-    });
-    table.finish();
-    when?;
-    Some(Ready::Vmm {
-        on_timeout: on_timeout?,
-    })
 }
 
 fn after(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Option<BTreeSet<VmId>> {

@@ -66,7 +66,9 @@ impl Rendering<'_> {
             }
         }
         for (vm_id, vm) in &self.host.vms {
-            for unit in unit::companions(vm_id, vm, self.programs) {
+            let companions = unit::companions(vm_id, vm, self.programs);
+            let readiness = unit::readiness(vm_id, vm, self.programs);
+            for unit in companions.into_iter().chain(readiness) {
                 let path = format!("units/{}", unit.name);
                 files.insert(path.into(), unit.text().into_bytes());
             }

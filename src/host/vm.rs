@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::num::{NonZeroU8, NonZeroU32};
+use std::net::IpAddr;
+use std::num::{NonZeroU8, NonZeroU16, NonZeroU32};
 use std::str::FromStr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{AbsolutePath, Balloon, CloudInit, Disk, Limits, Nic, Share, Size, TimeSpan, VmId};
@@ -59,6 +61,12 @@ impl Vm {
         let disks = self.disks.iter();
         let disks = disks.flat_map(|disk| std::iter::once(&disk.path).chain(&disk.backing));
         std::iter::once(first).chain(second).chain(disks)
+    }
+
+    /// The addresses that its guest is to have.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let all = self.nics.iter().flat_map(|nic| &nic.address);
+        all.map(IpNet::addr)
     }
 }
 
@@ -309,6 +317,41 @@ pub enum OnChange {
 pub enum Ready {
     /// When the VMM says that the vCPUs run.
     Vmm { on_timeout: OnTimeout },
+    /// When the guest says so besides (`READY=1`, sd_notify(3)), over vsock.
+    Guest { on_timeout: OnTimeout },
+    /// When it takes connections at one of its addresses besides.
+    Tcp {
+        port: NonZeroU16,
+        on_timeout: OnTimeout,
+    },
+}
+
+impl Ready {
+    /// As the file has it.
+    pub fn when(self) -> String {
+        match self {
+            Self::Vmm { .. } => "vmm".to_owned(),
+            Self::Guest { .. } => "guest".to_owned(),
+            Self::Tcp { port, .. } => format!("tcp:{port}"),
+        }
+    }
+
+    /// What a guest that is not ready has not done, to be said of it.
+    pub fn not_ready(self) -> String {
+        match self {
+            Self::Vmm { .. } => "does not run".to_owned(),
+            Self::Guest { .. } => "has not said that it is ready".to_owned(),
+            Self::Tcp { port, .. } => format!("takes no connections on TCP port {port}"),
+        }
+    }
+
+    pub const fn on_timeout(self) -> OnTimeout {
+        match self {
+            Self::Vmm { on_timeout }
+            | Self::Guest { on_timeout }
+            | Self::Tcp { on_timeout, .. } => on_timeout,
+        }
+    }
 }
 
 /// What becomes of a VM that is not ready within its start timeout.

@@ -1,11 +1,12 @@
 //! The command line of one VM.
 
 use std::fmt::Write as _;
+use std::num::NonZero;
 use std::ops::RangeFrom;
 
 use crate::host::{
     Balloon, Boot, Disk, DiskAccess, DiskFormat, FreePages, HugePages, Memory, Nic, OnOom, Panic,
-    Rate, Serial, Share, Sharing, Vm, VmId, Watchdog,
+    Rate, Ready, Serial, Share, Sharing, Vm, VmId, Watchdog,
 };
 use crate::unit::{share_socket, tpm_socket};
 
@@ -90,11 +91,16 @@ pub fn argv(
     if vm.panic == Panic::Told {
         option("pvpanic", Vec::new());
     }
-    if let Some(cid) = vm.vsock_cid {
-        option(
-            "vsock",
-            vec![format!("cid={cid},socket={runtime_dir}/vsock.sock")],
-        );
+    let notifies = matches!(vm.ready, Ready::Guest { .. });
+    if let Some(cid) = vm.vsock_cid.map(NonZero::get).or(notifies.then_some(CID)) {
+        let socket = vsock_socket(runtime_dir);
+        option("vsock", vec![format!("cid={cid},socket={socket}")]);
+    }
+    if notifies {
+        // A system credential, which the guest's systemd finds by SMBIOS (systemd.system-credentials(7)).
+        let credential =
+            format!("io.systemd.credential:vmm.notify_socket=vsock-stream:2:{NOTIFY_PORT}");
+        option("platform", vec![format!("oem_strings=[{credential}]")]);
     }
     let serial = match vm.serial {
         // The unit's standard output, and so the journal.
@@ -104,6 +110,24 @@ pub fn argv(
     option("serial", vec![serial]);
     option("console", vec!["off".to_owned()]);
     args
+}
+
+/// Of a guest that has a vsock device because its `ready` needs one. Each VMM has its own socket, so
+/// that no two have to differ.
+const CID: u32 = 3;
+
+/// The port of the host at which the guest's systemd says that it is ready.
+const NOTIFY_PORT: u32 = 9999;
+
+/// The host's end of the guest's vsock device, for connections to the guest.
+fn vsock_socket(runtime_dir: &str) -> String {
+    format!("{runtime_dir}/vsock.sock")
+}
+
+/// Where the VMM connects to when the guest connects to `NOTIFY_PORT` of the host
+/// (cloud-hypervisor's docs/vsock.md).
+pub fn notify_socket(runtime_dir: &str) -> String {
+    format!("{}_{NOTIFY_PORT}", vsock_socket(runtime_dir))
 }
 
 fn memory(memory: &Memory) -> String {

@@ -195,6 +195,12 @@ pub fn held_directory() -> Utf8PathBuf {
     Utf8Path::new(RUNTIME_ROOT).join("held")
 }
 
+/// Where a VM that was not ready in time, and is stopped for that, has a file of its name, with the
+/// invocation that was not.
+pub fn not_ready_directory() -> Utf8PathBuf {
+    Utf8Path::new(RUNTIME_ROOT).join("not-ready")
+}
+
 /// Where a VM that nkudo itself stops has a file of its name, with the invocation that it stops.
 pub fn stopping_directory() -> Utf8PathBuf {
     Utf8Path::new(RUNTIME_ROOT).join("stopping")

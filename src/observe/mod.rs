@@ -18,7 +18,8 @@ pub use closer::{Closer, DiskUse, VmmHealth, closer, paused_directory};
 pub use holders::holders;
 pub use leases::leases;
 pub use look::{
-    ObserveError, held_directory, hypervisor, observe, stopping_directory, systemd_version,
+    ObserveError, held_directory, hypervisor, not_ready_directory, observe, stopping_directory,
+    systemd_version,
 };
 pub use look_network::{SYSCTL_FILE, uplinks_directory};
 pub use network::{DhcpUnit, DroppingChain, NetworkFacts, NetworkManager, Route, Rules, Sysctls};

@@ -1,6 +1,6 @@
 //! VMs' units, as systemd has them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -24,8 +24,16 @@ pub(super) async fn units(
     detail: Detail,
 ) -> zbus::Result<BTreeMap<VmId, Unit>> {
     let listed = manager
-        .list_units_by_patterns(&[], &["nkudo-vm@*.service"])
+        .list_units_by_patterns(&[], &["nkudo-vm@*.service", "nkudo-ready@*.service"])
         .await?;
+    let not_ready: BTreeSet<VmId> = listed
+        .iter()
+        .filter(|listing| state(&listing.3) == UnitState::Activating)
+        .filter_map(|listing| {
+            let id = listing.0.strip_prefix("nkudo-ready@")?;
+            id.strip_suffix(".service")?.parse().ok()
+        })
+        .collect();
     let loaded = listed.into_iter().filter_map(|listing| {
         let id = listing
             .0
@@ -33,6 +41,12 @@ pub(super) async fn units(
             .strip_suffix(".service")?
             .parse::<VmId>()
             .ok()?;
+        let mut listing = listing;
+        // What is waited for besides is a part of its start.
+        if not_ready.contains(&id) && state(&listing.3) == UnitState::Active {
+            "activating".clone_into(&mut listing.3);
+            "not-ready".clone_into(&mut listing.4);
+        }
         // `not-found`: only named by another unit's dependency.
         (listing.2 != "not-found").then_some((id, listing))
     });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::booted::Booted;
 use crate::host::{Disk, HugePages, Vm};
@@ -81,7 +81,7 @@ fn follows(name: &str, old: &BTreeMap<String, String>, new: &BTreeMap<String, St
 fn cost(field: &str, booted: &Booted, wanted: &Vm) -> Cost {
     let first = field.split(['.', '[']).next().unwrap_or(field);
     let live = match first {
-        // `ready` is read at each start.
+        // What is `ready` counts when nkudo starts it.
         "autostart" | "on-change" | "after" | "ready" => return Cost::Nothing,
         // First boot is to run again, and runs at a boot; or there is a seed more or less.
         "cloud-init" => !field.ends_with(".instance-id"),
@@ -150,7 +150,8 @@ const ORIGIN: [&str; 5] = [".image", ".size", ".filesystem", ".label", ".origin"
 fn fields(vm: &Vm) -> BTreeMap<String, String> {
     let mut fields = BTreeMap::new();
     // A Vm is made of texts, numbers, lists and maps with text keys, which always have a JSON form.
-    if let Ok(value) = serde_json::to_value(vm) {
+    if let Ok(mut value) = serde_json::to_value(vm) {
+        value["ready"] = json!({ "when": vm.ready.when(), "on-timeout": vm.ready.on_timeout() });
         flatten(&mut fields, String::new(), &value);
     }
     fields

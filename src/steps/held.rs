@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 
-use super::{Context, stop_marker};
+use super::{Context, stop_marker, was_not_ready};
 use crate::files;
 use crate::observe::{HeldBy, held_directory, stopping_directory};
 
@@ -21,6 +21,7 @@ pub(super) fn note(context: &Context) -> anyhow::Result<()> {
     let by_nkudo = files::read(&stopping)
         .with_context(|| format!("cannot read {stopping}"))?
         .is_some_and(|bytes| bytes == invocation.as_bytes());
+    let by_nkudo = by_nkudo || was_not_ready(context.id())?;
     let held = files::read(&note).with_context(|| format!("cannot read {note}"))?;
     match held {
         // Said by `nkudo stop`, which lasts.

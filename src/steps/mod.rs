@@ -1,28 +1,34 @@
-//! The steps of a VM's unit: short runs of nkudo that systemd makes around the VMM's life.
+//! The steps of a VM's unit: short runs of nkudo that systemd makes around the VMM's life. And what its
+//! readiness unit runs, `await`, and `give-up` where that failed.
 //!
-//! `ready`, `stop` and `post` run as the VM's own user in the VM's own sandbox; `grant`,
-//! `revoke` and `register` as root outside of it. What they know comes from systemd (`$MAINPID`,
+//! `ready`, `stop` and `post` run as the VM's own user in the VM's own sandbox, `await` as a user of its own;
+//! `grant`, `revoke`, `register` and `give-up` as root outside of it. What they know comes from systemd (`$MAINPID`,
 //! `$SERVICE_RESULT`, `$RUNTIME_DIRECTORY`, systemd.exec(5)) and from the booted specification.
 
 mod access;
 mod acl;
 mod held;
+mod notification;
 mod post;
 mod process;
 mod readable;
+mod readiness;
 mod ready;
 mod register;
 mod stop;
 mod trusted_path;
 mod verdict;
+mod watch;
 
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::apply;
 use crate::booted::Booted;
 use crate::cli::UnitStep;
 use crate::files;
 use crate::host::VmId;
+use crate::observe::not_ready_directory;
 use crate::unit::RUNTIME_ROOT;
 
 pub use access::{grant_disk, revoke_disk, user};
@@ -44,6 +50,8 @@ pub async fn run(step: &UnitStep) -> anyhow::Result<StepExit> {
         UnitStep::Post { id } => post::post(id),
         UnitStep::Grant { id } => access::grant(&Context::of(id)?),
         UnitStep::Revoke { id } => Ok(access::revoke(&Context::of(id)?)),
+        UnitStep::Await { id } => readiness::wait(&Context::of(id)?).await,
+        UnitStep::GiveUp { id } => apply::give_up(id).await.map(|()| StepExit::Done),
     }
 }
 
@@ -86,6 +94,14 @@ fn runtime_directory(id: &VmId) -> Utf8PathBuf {
 /// The API socket, as the VMM's command line names it.
 pub fn api_socket(runtime_directory: &Utf8Path) -> Utf8PathBuf {
     runtime_directory.join("api.sock")
+}
+
+/// Whether this run of the unit is stopped because it was not ready in time.
+fn was_not_ready(id: &VmId) -> anyhow::Result<bool> {
+    let path = not_ready_directory().join(id.as_str());
+    let noted = files::read(&path).with_context(|| format!("cannot read {path}"))?;
+    let invocation = std::env::var("INVOCATION_ID").unwrap_or_default();
+    Ok(noted.is_some_and(|noted| noted == invocation.as_bytes()))
 }
 
 /// Is there from when a stop was asked for until the unit ends.

@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 
 use super::stop::TIMED_OUT;
 use super::verdict::{Ending, Kind, Stop, Vcpus, VmmExit};
-use super::{StepExit, runtime_directory, stop_marker};
+use super::{StepExit, runtime_directory, stop_marker, was_not_ready};
 use crate::files;
 use crate::host::VmId;
 use crate::hypervisor::events::Events;
@@ -35,6 +35,7 @@ pub(super) fn post(id: &VmId) -> anyhow::Result<StepExit> {
             _ => VmmExit::None,
         },
         stop: match files::read(&stop_marker(&runtime_directory(id)))?.as_deref() {
+            _ if was_not_ready(id)? => Stop::NotReady,
             None => Stop::NotAsked,
             Some(TIMED_OUT) => Stop::TimedOut,
             Some(_) => Stop::Asked,

@@ -1,18 +1,15 @@
-//! `ExecStartPost=`: the start is done when the VM is ready.
+//! `ExecStartPost=`: the unit's start is done when the vCPUs run.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rustix::fs::inotify;
-use tokio::io::unix::AsyncFd;
 
 use super::process::MainProcess;
-use super::readable::readable;
+use super::watch::Watch;
 use super::{Context, StepExit, api_socket, stop_marker};
 use crate::files;
-use crate::host::{OnTimeout, Ready};
+use crate::host::OnTimeout;
 use crate::vmm::{VmState, Vmm, VmmError};
 
 /// Between two questions to a VMM that is up and has not started its vCPUs: its API has no event
@@ -24,7 +21,7 @@ pub(super) async fn ready(context: &Context) -> anyhow::Result<StepExit> {
     files::remove(&stop_marker(&context.runtime_directory))?;
     let process = MainProcess::of_unit().context("cannot watch the VMM's process")?;
     let limit = context.booted.vm.start_timeout;
-    let Ready::Vmm { on_timeout } = context.booted.vm.ready;
+    let on_timeout = context.booted.vm.ready.on_timeout();
     tokio::select! {
         biased;
         running = running(context) => running.map(|()| StepExit::Done),
@@ -52,7 +49,8 @@ async fn running(context: &Context) -> anyhow::Result<()> {
     let socket = api_socket(&context.runtime_directory);
     let vmm = Vmm::new(&socket);
     // Watched before the first look, so that the socket cannot appear in between unseen.
-    let watch = Watch::new(context).context("cannot watch the runtime directory")?;
+    let watch =
+        Watch::new(&context.runtime_directory).context("cannot watch the runtime directory")?;
     loop {
         match vmm.state().await {
             // A guest that has powered off by now is no failure of its start.
@@ -99,32 +97,5 @@ async fn size(vmm: &Vmm, context: &Context) -> anyhow::Result<()> {
             tracing::warn!("cannot give the VM its vCPUs, memory and balloon: {err}");
             Ok(())
         }
-    }
-}
-
-/// Tells of new names in the runtime directory.
-struct Watch(AsyncFd<OwnedFd>);
-
-impl Watch {
-    fn new(context: &Context) -> io::Result<Self> {
-        let fd = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-        inotify::add_watch(
-            &fd,
-            context.runtime_directory.as_std_path(),
-            inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO,
-        )?;
-        Ok(Self(readable(fd)?))
-    }
-
-    async fn changed(&self) -> io::Result<()> {
-        let mut guard = self.0.readable().await?;
-        // Which name it was does not matter: the socket is looked for again.
-        let mut events = [0; 4096];
-        match rustix::io::read(self.0.get_ref(), &mut events) {
-            Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
-            Err(err) => return Err(err.into()),
-        }
-        guard.clear_ready();
-        Ok(())
     }
 }

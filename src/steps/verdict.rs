@@ -25,6 +25,8 @@ pub enum Stop {
     Asked,
     /// The guest was asked, and did not react within its `stop-timeout`.
     TimedOut,
+    /// Its readiness unit asked, since it was not ready in time.
+    NotReady,
     NotAsked,
 }
 
@@ -70,6 +72,8 @@ pub enum Verdict {
     OutOfMemory,
     /// It was not up in time.
     StartTimedOut,
+    /// Its guest was not ready in time, and `ready` says to fail then.
+    NotReady,
     /// The VMM never ran: systemd says why.
     NotStarted(String),
 }
@@ -95,6 +99,7 @@ impl Ending {
             (VmmExit::Killed(signal) | VmmExit::Dumped(signal), _) if signal == "SYS" => {
                 Verdict::Seccomp
             }
+            (_, Stop::NotReady) => Verdict::NotReady,
             (VmmExit::Killed(_) | VmmExit::Dumped(_), Stop::Asked | Stop::TimedOut) => {
                 Verdict::StoppedByKill
             }
@@ -132,7 +137,9 @@ impl Ending {
             | Verdict::Stopped
             | Verdict::StopTimedOut
             | Verdict::StoppedByKill => Kind::Clean,
-            Verdict::Crashed | Verdict::Panicked if self.service_result == "success" => {
+            Verdict::Crashed | Verdict::Panicked | Verdict::NotReady
+                if self.service_result == "success" =>
+            {
                 Kind::HiddenFailure
             }
             _ => Kind::Failure,
@@ -164,6 +171,7 @@ impl Verdict {
             Self::VmmKilled(_) => "vmm-killed",
             Self::OutOfMemory => "out-of-memory",
             Self::StartTimedOut => "start-timed-out",
+            Self::NotReady => "not-ready",
             Self::NotStarted(_) => "not-started",
         }
     }
@@ -193,6 +201,9 @@ impl fmt::Display for Verdict {
                 f.write_str("the VMM ran out of memory (of the host, or of `memory-max`)")
             }
             Self::StartTimedOut => f.write_str("it was not up in time"),
+            Self::NotReady => f.write_str(
+                "its guest was not ready within `start-timeout`, and `ready` says to fail then",
+            ),
             Self::NotStarted(result) => write!(f, "the VMM was not started ({result})"),
         }
     }
@@ -288,6 +299,18 @@ mod tests {
             let stopped = told("success", exited("0"), Stop::Asked, vcpus, panicked);
             is(&stopped, "stopped", Kind::Clean);
         }
+    }
+
+    #[test]
+    fn a_guest_that_was_not_ready_has_failed_however_it_ended() {
+        let not_ready = |result, vmm| ending(result, vmm, Stop::NotReady, Vcpus::Fine);
+        let clean = not_ready("success", exited("0"));
+        is(&clean, "not-ready", Kind::HiddenFailure);
+        is(
+            &not_ready("timeout", killed("KILL")),
+            "not-ready",
+            Kind::Failure,
+        );
     }
 
     #[test]

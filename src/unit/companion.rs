@@ -178,11 +178,11 @@ impl Builder {
                     .filter(|path| !path.starts_with("/usr/") && !path.starts_with("/nix/store/")),
             )
             .chain(read)
-            .map(|path| Bind(path.to_owned()))
+            .map(Bind::same)
             .collect();
         self.service("BindReadOnlyPaths", Setting::Binds(read));
         let sockets = sockets_directory(id).to_string();
         let write = std::iter::once(sockets).chain(write.map(str::to_owned));
-        self.service("BindPaths", Setting::Binds(write.map(Bind).collect()));
+        self.service("BindPaths", Setting::Binds(write.map(Bind::same).collect()));
     }
 }

@@ -11,6 +11,7 @@ mod dhcp;
 mod escape;
 mod limits;
 mod property;
+mod readiness;
 mod sandbox;
 mod setting;
 mod text;
@@ -22,6 +23,7 @@ pub use companion::{
 pub use dhcp::{dhcp_digest, dhcp_unit, dhcp_unit_name, leases_file};
 pub use limits::{Limit, LimitValues, limit_values, read_limits};
 pub use property::{Property, Value};
+pub use readiness::{readiness, readiness_socket, readiness_unit_name};
 pub use setting::{Bind, Exec, Privilege, Section, Setting};
 pub use vm::{
     GENERATION_FIELD, Programs, RUNTIME_ROOT, TRANSIENT, slice_name, vm_unit, vm_unit_name,

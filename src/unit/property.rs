@@ -1,5 +1,7 @@
 //! The D-Bus form: names and values of StartTransientUnit's properties, without a D-Bus library.
 
+use std::net::IpAddr;
+
 use super::Unit;
 use super::setting::{Privilege, Setting};
 
@@ -97,7 +99,7 @@ fn property(key: &str, setting: &Setting) -> Property {
         Setting::Binds(binds) => same(Value::Binds(
             binds
                 .iter()
-                .map(|bind| (bind.0.clone(), bind.0.clone(), true, MS_REC))
+                .map(|bind| (bind.source.clone(), bind.destination.clone(), true, MS_REC))
                 .collect(),
         )),
         Setting::JournalField { name, value } => {
@@ -117,5 +119,13 @@ fn property(key: &str, setting: &Setting) -> Property {
             (AF_INET, vec![0; 4], 0),
             (AF_INET6, vec![0; 16], 0),
         ])),
+        Setting::Addresses(all) => same(Value::Addresses(all.iter().map(address).collect())),
+    }
+}
+
+fn address(ip: &IpAddr) -> (i32, Vec<u8>, u32) {
+    match ip {
+        IpAddr::V4(ip) => (AF_INET, ip.octets().to_vec(), 32),
+        IpAddr::V6(ip) => (AF_INET6, ip.octets().to_vec(), 128),
     }
 }

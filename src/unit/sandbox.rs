@@ -4,6 +4,7 @@
 use crate::host::{AbsolutePath, Disk, DiskAccess, Vm, VmId};
 
 use super::companion::sockets_directory;
+use super::readiness::socket_bind;
 use super::setting::{Bind, Setting};
 use super::vm::{Builder, Programs, RUNTIME_ROOT, text, user_name, words};
 
@@ -128,21 +129,22 @@ impl Builder {
         );
         self.service(
             "BindReadOnlyPaths",
-            Setting::Binds(read_only.into_iter().map(Bind).collect()),
+            Setting::Binds(read_only.into_iter().map(Bind::same).collect()),
         );
         // With PrivateDevices= the VM's /dev holds no more than null, zero, random and their like,
         // and this.
-        let mut read_write = vec![Bind("/dev/kvm".to_owned())];
+        let mut read_write = vec![Bind::same("/dev/kvm")];
         read_write.extend(
             vm.files()
                 .map(AbsolutePath::as_str)
                 .filter(|p| writable(p))
-                .map(|p| Bind(p.to_owned())),
+                .map(Bind::same),
         );
         if !vm.shares.is_empty() || vm.tpm.is_some() {
             // The directory: its sockets are made anew when their server restarts.
-            read_write.push(Bind(sockets_directory(id).to_string()));
+            read_write.push(Bind::same(sockets_directory(id)));
         }
+        read_write.extend(socket_bind(id, vm));
         self.service("BindPaths", Setting::Binds(read_write));
     }
 }

@@ -1,5 +1,6 @@
 //! The kinds of settings that nkudo's units have.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// The section of the unit file that a setting stands in.
@@ -52,6 +53,7 @@ pub enum Setting {
     ExitSignal(&'static str, i32),
     /// `IPAddressDeny=any`.
     DenyAnyAddress,
+    Addresses(Vec<IpAddr>),
 }
 
 /// One command of a service.
@@ -71,7 +73,21 @@ pub enum Privilege {
     Full,
 }
 
-/// A path of the host that the unit sees, at the same place; one that is missing is passed over,
+/// A path of the host that the unit sees; one that is missing is passed over,
 /// so that it is the VMM which says what it misses, not an error from setting up the namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bind(pub String);
+pub struct Bind {
+    pub source: String,
+    pub destination: String,
+}
+
+impl Bind {
+    /// At the same place.
+    pub fn same(path: impl Into<String>) -> Self {
+        let source = path.into();
+        Self {
+            destination: source.clone(),
+            source,
+        }
+    }
+}

@@ -67,8 +67,17 @@ fn value(setting: &Setting) -> String {
         Setting::Deny(names) => format!("~{}", names.join(" ")),
         Setting::Device { path, access } => format!("{path} {access}"),
         Setting::Binds(binds) => {
-            let path = |bind: &Bind| escape::word(&format!("-{}", bind.0));
-            binds.iter().map(path).collect::<Vec<_>>().join(" ")
+            let paths = |bind: &Bind| match bind {
+                Bind {
+                    source,
+                    destination,
+                } if source == destination => escape::word(&format!("-{source}")),
+                Bind {
+                    source,
+                    destination,
+                } => escape::word(&format!("-{source}:{destination}")),
+            };
+            binds.iter().map(paths).collect::<Vec<_>>().join(" ")
         }
         Setting::JournalField { name, value } => escape::word(&format!("{name}={value}")),
         Setting::NetworkServerCapabilities => {
@@ -83,5 +92,9 @@ fn value(setting: &Setting) -> String {
         Setting::CpuQuota { usec_per_sec } => format!("{}%", usec_per_sec / 10_000),
         Setting::ExitSignal(name, _) => (*name).to_owned(),
         Setting::DenyAnyAddress => "any".to_owned(),
+        Setting::Addresses(all) => {
+            let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+            all.join(" ")
+        }
     }
 }

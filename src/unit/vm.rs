@@ -5,12 +5,13 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Machined, Restart, Vm, VmId};
+use crate::host::{Machined, Ready, Restart, Vm, VmId};
 use crate::hypervisor::{self, Version};
 use crate::seed;
 
 use super::Unit;
 use super::companion::companions;
+use super::readiness::readiness_unit_name;
 use super::setting::{Exec, Privilege, Section, Setting};
 
 /// Where everything of nkudo's is that dies with the boot.
@@ -79,6 +80,11 @@ pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation
     // lets go of a unit that points to another; one that another points to would stay loaded.
     unit.unit("Before", words([SHUTDOWN_UNIT]));
     unit.unit("Wants", words([SHUTDOWN_UNIT]));
+    if !matches!(vm.ready, Ready::Vmm { .. }) {
+        // It waits for what the guest says, once the VMM runs.
+        unit.unit("Before", words([readiness_unit_name(id)]));
+        unit.unit("Wants", words([readiness_unit_name(id)]));
+    }
     let companions = companions(id, vm, programs);
     if !companions.is_empty() {
         let names = || words(companions.iter().map(|unit| unit.name.as_str()));

@@ -46,6 +46,7 @@ mod operating;
 mod packets;
 mod peer;
 mod programs;
+mod ready;
 mod refusals;
 mod sandbox;
 mod ssh;
@@ -131,6 +132,7 @@ fn main() -> std::process::ExitCode {
         (Needs::Machine, machined::CASES),
         (Needs::Machine, network::CASES),
         (Needs::Machine, packets::CASES),
+        (Needs::Machine, ready::CASES),
         (Needs::Machine, disks::CASES),
         (Needs::Machine, status::CASES),
         (Needs::Machine, ssh::CASES),

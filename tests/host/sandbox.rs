@@ -342,7 +342,8 @@ fn systemd_has_the_unit_that_was_rendered_before_and_after_a_reload() {
     let host = Host::boot(Networkd::On);
     host.guest("web", Then::PowerOffWhenAsked);
     private(&host, "/root/a=b,c%d.raw");
-    let more = "vcpus = 1\ncmdline = 'console=ttyS0 a=\"$HOME\" 100%'\nstop-timeout = \"1min 30s\"";
+    let more = "vcpus = 1\ncmdline = 'console=ttyS0 a=\"$HOME\" 100%'\nstop-timeout = \"1min 30s\"\n\
+         start-timeout = \"1s\"\nready = \"guest\"";
     let limits = "\n[vm.web.limits]\ncpu-weight = 200\ncpu-quota = \"150%\"\nmemory-high = \"1G\"\n\
          memory-max = \"2G\"\nio-weight = 50\ntasks-max = 512\n";
     let config = [
@@ -393,12 +394,17 @@ fn the_rendered_text_is_a_valid_unit() {
     let host = Host::boot(Networkd::On);
     host.guest("web", Then::PowerOffWhenAsked);
     private(&host, "/root/data.raw");
-    host.configure(&[LAN, &vm("web", ""), &disk("web", "/root/data.raw", "")].concat());
+    let vm = vm("web", "ready = { when = \"guest\", on-timeout = \"fail\" }");
+    host.configure(&[LAN, &vm, &disk("web", "/root/data.raw", "")].concat());
     host.nkudo(&["render"]).done();
-    let text = "/var/lib/nkudo/generations/1/units/nkudo-vm@web.service";
-    let verified = host
-        .machine
-        .run(&["systemd-analyze", "verify", "--man=no", text]);
+    let units = "/var/lib/nkudo/generations/1/units";
+    let verified = host.machine.run(&[
+        "systemd-analyze",
+        "verify",
+        "--man=no",
+        &format!("{units}/nkudo-vm@web.service"),
+        &format!("{units}/nkudo-ready@web.service"),
+    ]);
     let said = String::from_utf8_lossy(&verified.stderr);
     assert!(
         verified.status.success() && said.is_empty(),

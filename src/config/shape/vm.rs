@@ -148,7 +148,7 @@ pub struct VmTable {
     /// Becomes: a restart in the switch, or a change that `nkudo diff` calls pending
     pub on_change: Option<OnChange>,
 
-    /// How long the VM may take to become ready.
+    /// How long the VM may take to become ready: its VMM, and then what its `ready` waits for besides.
     ///
     /// Default: `"2min"`
     /// Example: `start-timeout = "5min"`
@@ -163,12 +163,12 @@ pub struct VmTable {
     /// Becomes: `TimeoutStopSec=`, which is 15 s longer
     pub stop_timeout: Option<TimeSpan>,
 
-    /// When the VM's start is done.
+    /// When the VM's start is done: `"guest"`, or a table of this and what becomes of one that is late.
     ///
-    /// Default: `{}`
-    /// Example: `ready = { on-timeout = "fail" }`
-    /// Becomes: `ExecStartPost=`
-    pub ready: Option<ReadyTable>,
+    /// Default: `"vmm"`
+    /// Example: `ready = "tcp:22"`
+    /// Becomes: `ExecStartPost=`, and the unit nkudo-ready@`<id>`.service
+    pub ready: Option<Ready>,
 
     /// VMs that are started before this one, and stopped after it.
     ///
@@ -354,31 +354,37 @@ pub enum OnChange {
     Defer,
 }
 
-/// When a VM's start is done: what VMs with it in their `after` wait for.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged, inline)]
+pub enum Ready {
+    When(When),
+    Table(ReadyTable),
+}
+
+/// When a VM's start is done: what `nkudo switch` and VMs with it in their `after` wait for.
 #[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ReadyTable {
     /// What must have happened.
     ///
     /// Default: `"vmm"`
-    /// Example: `when = "vmm"`
-    /// Becomes: what `nkudo unit ready` waits for
+    /// Example: `when = "guest"`
+    /// Becomes: for `guest`, `--vsock` and `--platform oem_strings=`; what nkudo-ready@`<id>`.service waits for
     pub when: Option<When>,
 
     /// What becomes of a VM that is not ready within its `start-timeout`.
     ///
     /// Default: `"continue"`
     /// Example: `on-timeout = "fail"`
-    /// Becomes: the exit code of `nkudo unit ready`
+    /// Becomes: the exit code of `nkudo unit ready` or `nkudo unit await`
     pub on_timeout: Option<OnTimeout>,
 }
 
+/// `"vmm"`: the VMM says that the guest's CPUs run. `"guest"`: the guest's systemd says that it has
+/// booted. `"tcp:22"`: the guest takes connections on that port, at an `address` of its NICs.
 #[derive(Debug, JsonSchema)]
-#[schemars(rename_all = "kebab-case", inline)]
-pub enum When {
-    /// The VMM says that the guest's CPUs run.
-    Vmm,
-}
+#[schemars(title = "readiness")]
+pub struct When(#[schemars(regex(pattern = r"^(vmm|guest|tcp:[1-9][0-9]{0,4})$"))] pub String);
 
 #[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "kebab-case", inline)]

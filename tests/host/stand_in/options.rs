@@ -61,7 +61,7 @@ pub(super) enum Refusal {
 }
 
 /// The options with one value that may be given once.
-const SINGLE: [&str; 14] = [
+const SINGLE: [&str; 15] = [
     "tpm",
     "api-socket",
     "log-file",
@@ -74,6 +74,7 @@ const SINGLE: [&str; 14] = [
     "initramfs",
     "cmdline",
     "vsock",
+    "platform",
     "serial",
     "console",
 ];
@@ -176,6 +177,7 @@ impl Options {
         }
         let sockets = served(matches)?;
         let vsock = one("vsock").map(|text| vsock(text)).transpose()?;
+        one("platform").map(|text| platform(text)).transpose()?;
         let api_socket = one("api-socket").map(|text| {
             let path = text.strip_prefix("path=").unwrap_or(text);
             PathBuf::from(path)
@@ -327,6 +329,16 @@ fn vsock(text: &str) -> Result<PathBuf, Vec<String>> {
             Some(socket) => Ok(socket.into()),
             None => Err(vec!["Error parsing --vsock: socket missing".to_owned()]),
         },
+    }
+}
+
+fn platform(text: &str) -> Result<(), Vec<String>> {
+    let keys = Keys::parse("platform", text, &["oem_strings"])?;
+    match keys.get("oem_strings") {
+        Some(list) if !list.starts_with('[') || !list.ends_with(']') => {
+            Err(keys.inconvertible("oem_strings", list))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -76,7 +76,7 @@
         on-change = "defer";
         start-timeout = "5min";
         stop-timeout = "3min";
-        ready = { when = "vmm"; on-timeout = "fail"; };
+        ready = { when = "tcp:22"; on-timeout = "fail"; };
         after = [ "db" ];
         limits = {
           cpu-weight = 200;

@@ -6,6 +6,7 @@
 //! - `observed.toml`: how the host differs from that; see `Differs`.
 //! - `plan.txt`: what is printed.
 //! - `plan.json`, where there is one: what is printed with `--json`.
+//! - `differences.txt`, where there is one: what of the networks is not as declared, in `doctor`'s words.
 //!
 //! `NKUDO_BLESS=1 cargo test --test plan` writes the texts anew.
 
@@ -36,7 +37,9 @@ use nkudo::observe::{
     Specification, Storage, SystemdVersion, Traffic, TuningFacts, Unit, UnitFacts, UnitOrigin,
     UnitState,
 };
-use nkudo::plan::{Pending, Plan, PlanDocument, Reason, Request, Switch, obstacles_document, plan};
+use nkudo::plan::{
+    Pending, Plan, PlanDocument, Reason, Request, Switch, differences, obstacles_document, plan,
+};
 use nkudo::status::status;
 use nkudo::unit::{Programs, limit_values, read_limits};
 use serde::Deserialize;
@@ -195,10 +198,13 @@ fn every_plan_is_as_its_sentence_says() {
     let mut differing = String::new();
     for case in &cases {
         let name = case.file_name().unwrap().to_str().unwrap();
-        let (text, json) = planned(case);
+        let (text, json, differences) = planned(case);
         let mut files = vec![("plan.txt", text)];
         if case.join("plan.json").exists() {
             files.push(("plan.json", json));
+        }
+        if case.join("differences.txt").exists() {
+            files.push(("differences.txt", differences));
         }
         for (file, planned) in files {
             let recorded_in = case.join(file);
@@ -219,8 +225,8 @@ fn every_plan_is_as_its_sentence_says() {
     );
 }
 
-/// The plan as text and as JSON.
-fn planned(case: &Path) -> (String, String) {
+/// The plan as text and as JSON, and what of the networks differs.
+fn planned(case: &Path) -> (String, String, String) {
     let read = |file: &str| fs::read_to_string(case.join(file)).unwrap_or_default();
     let differs: Differs = toml::from_str(&read("observed.toml"))
         .unwrap_or_else(|err| panic!("{}: {err}", case.display()));
@@ -247,7 +253,14 @@ fn planned(case: &Path) -> (String, String) {
         Some(Some(("restart", id))) => Request::Restart(id.parse().unwrap()),
         other => panic!("{}: {other:?}", case.display()),
     };
-    match plan(&after, &observed, &request) {
+    let differing =
+        differences(&after, &observed, &request)
+            .iter()
+            .fold(String::new(), |mut text, one| {
+                writeln!(text, "{:?}: {one}", one.about).unwrap();
+                text
+            });
+    let (text, json) = match plan(&after, &observed, &request) {
         Ok(plan) => {
             status_shows_the_same_upgrades(&plan, &after, &observed, case);
             let json = serde_json::to_string_pretty(&PlanDocument::of(&plan)).unwrap() + "\n";
@@ -278,7 +291,8 @@ fn planned(case: &Path) -> (String, String) {
             });
             (text, json + "\n")
         }
-    }
+    };
+    (text, json, differing)
 }
 
 /// `nkudo status` says of upgrades what the plan says.

@@ -124,11 +124,9 @@ impl Apply<'_> {
         wanted: &BTreeMap<&LinkName, &BridgeStep>,
     ) -> anyhow::Result<()> {
         let networkd = Network1Proxy::new(&self.connections.bus).await?;
-        // It makes a bridge that somebody deleted only when it reads its files again.
-        let create = wanted
-            .values()
-            .any(|step| matches!(step, BridgeStep::Create { .. }));
-        if create || changes_files(plan) {
+        // It makes a bridge that somebody deleted only when it reads its files again; and where a bridge is not as its
+        // file says, another file held for it, which may be gone by now.
+        if !wanted.is_empty() || changes_files(plan) {
             networkd.reload().await.context(NO_RELOAD)?;
             effect();
         }

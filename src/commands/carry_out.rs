@@ -16,7 +16,8 @@ use crate::host::VmId;
 use crate::journal;
 use crate::observe::{Detail, Hypervisor, Observed, observe, storage, tuning};
 use crate::plan::{
-    Action, Obstacle, Plan, PlanDocument, Reason, Request, Switch, obstacles_document, plan,
+    Action, Obstacle, Plan, PlanDocument, Reason, Request, Switch, differences, obstacles_document,
+    plan,
 };
 use crate::tuning::amiss;
 use crate::unit::vm_unit_name;
@@ -27,6 +28,9 @@ const LINES: usize = 12;
 /// How long what a killed nkudo had sent may be on its way to systemd: the TAP is there then, and
 /// the unit that it is for is not yet.
 const IN_FLIGHT: Duration = Duration::from_secs(2);
+
+/// How long links and addresses may be on their way, where networkd takes its files anew.
+const SETTLES: Duration = Duration::from_secs(3);
 
 /// What to do with the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,10 +113,11 @@ pub(super) async fn carry_out(
     let mut outcome = apply.run(&plan).await;
     let mut rest = None;
     if outcome.host.is_empty() && (!plan.is_empty() || is_partial(request)) {
-        match look(&connections, &wanted).await {
+        match look_after(&connections, &wanted, request).await {
             Ok(after) => {
                 verify(&plan, &wanted, &after, &mut outcome);
                 if matches!(request, Request::Switch(_)) {
+                    verify_networks(&wanted, &after, request, &mut outcome);
                     verify_tuning(&wanted, &after, &mut outcome);
                 }
                 rest = is_partial(request)
@@ -252,6 +257,40 @@ fn verify(before: &Plan, wanted: &Manifest, observed: &Observed, outcome: &mut O
             None => {}
         }
     }
+}
+
+/// Looks again, and waits for networks that are not as declared yet.
+async fn look_after(
+    connections: &Connections,
+    wanted: &Manifest,
+    request: &Request,
+) -> anyhow::Result<Observed> {
+    let end = Instant::now() + SETTLES;
+    loop {
+        let after = look(connections, wanted).await?;
+        let waits = matches!(request, Request::Switch(_)) && Instant::now() < end;
+        if !waits || differences(wanted, &after, request).is_empty() {
+            return Ok(after);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Whether networks are as they were made a moment ago.
+fn verify_networks(
+    wanted: &Manifest,
+    observed: &Observed,
+    request: &Request,
+    outcome: &mut Outcome,
+) {
+    let found = differences(wanted, observed, request);
+    let said = found.iter().map(|one| {
+        format!(
+            "{one}, and the switch had made it as declared: something else changes it; {}",
+            one.whose_hand()
+        )
+    });
+    outcome.differs.extend(said);
 }
 
 /// Whether the kernel has what is declared.

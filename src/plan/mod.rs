@@ -5,6 +5,7 @@
 #![deny(clippy::disallowed_methods)]
 
 mod change;
+mod differences;
 mod json;
 mod live;
 mod network;
@@ -30,6 +31,7 @@ use crate::network::Backend;
 use crate::observe::{HeldBy, Networkd, Observed};
 
 pub use change::{Change, Cost, changes};
+pub use differences::{About, Difference, differences};
 pub use json::{PlanDocument, obstacles_document};
 pub use live::Live;
 pub(crate) use network::{backend, is_our_bridge};
@@ -39,6 +41,7 @@ pub use network_plan::{
 };
 pub use obstacle::Obstacle;
 pub use request::{OnFailure, Pending, Request, Switch};
+pub(crate) use services::{defaults, forwarding};
 pub use storage::{DiskStep, GrowWhen, ImageStep, differs_from_made};
 pub use tuning::{TuningPlan, TuningStep, TuningWhy};
 pub(crate) use uplink::is_our_vlan;
@@ -251,6 +254,17 @@ pub fn plan(
     observed: &Observed,
     request: &Request,
 ) -> Result<Plan, Vec<Obstacle>> {
+    let plan = draft(wanted, observed, request);
+    let obstacles = obstacle::obstacles(&plan, wanted, observed, request);
+    if obstacles.is_empty() {
+        Ok(plan)
+    } else {
+        Err(obstacles)
+    }
+}
+
+/// The plan, whatever stands in its way.
+fn draft(wanted: &Manifest, observed: &Observed, request: &Request) -> Plan {
     let backend = network::backend(&wanted.host, observed);
     let vms = vm::steps(wanted, observed, request);
     let mut plan = Plan {
@@ -276,10 +290,5 @@ pub fn plan(
     uplink::steps(&mut plan, &wanted.host, observed, request);
     services::steps(&mut plan, &wanted.host, observed, request);
     tuning::steps(&mut plan, &wanted.host.tuning, &observed.tuning, request);
-    let obstacles = obstacle::obstacles(&plan, wanted, observed, request);
-    if obstacles.is_empty() {
-        Ok(plan)
-    } else {
-        Err(obstacles)
-    }
+    plan
 }

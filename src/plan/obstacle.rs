@@ -199,7 +199,7 @@ pub(super) fn obstacles(
     }
     // What only stops VMs leaves networks as they are.
     if !matches!(request, Request::Stop(_)) {
-        networks(&mut obstacles, plan, wanted, observed);
+        obstacles.extend(of_networks(plan, wanted, observed));
     }
     for id in starts {
         let unit = observed.units.get(id);
@@ -248,7 +248,9 @@ pub(super) fn obstacles(
     obstacles
 }
 
-fn networks(obstacles: &mut Vec<Obstacle>, plan: &Plan, wanted: &Manifest, observed: &Observed) {
+/// What stands in the way of the networks.
+pub(super) fn of_networks(plan: &Plan, wanted: &Manifest, observed: &Observed) -> Vec<Obstacle> {
+    let mut obstacles = Vec::new();
     for (network_name, network) in &wanted.host.networks {
         let name = network.bridge();
         let link = name.and_then(|name| observed.links.get(name.as_str()));
@@ -297,4 +299,5 @@ fn networks(obstacles: &mut Vec<Obstacle>, plan: &Plan, wanted: &Manifest, obser
     {
         obstacles.push(Obstacle::NoNft(why.clone()));
     }
+    obstacles
 }

@@ -105,7 +105,7 @@ fn bridges(host: &Host) -> impl Iterator<Item = &Bridge> {
 /// Forwarding is switched on link by link: for the bridges that need it, and for the links that the
 /// host's default routes lead over. The host's other links stay as they are, so it becomes no
 /// router between those.
-fn sysctls(host: &Host, observed: &Observed, request: &Request) -> SysctlStep {
+pub(crate) fn forwarding(host: &Host, observed: &Observed) -> Vec<(String, &'static str)> {
     let facts = &observed.network.sysctls;
     let mut wanted: Vec<(String, &str)> = Vec::new();
     for family in Family::ALL {
@@ -139,6 +139,12 @@ fn sysctls(host: &Host, observed: &Observed, request: &Request) -> SysctlStep {
             }
         }
     }
+    wanted
+}
+
+fn sysctls(host: &Host, observed: &Observed, request: &Request) -> SysctlStep {
+    let facts = &observed.network.sysctls;
+    let wanted = forwarding(host, observed);
     let mut set = Vec::new();
     let mut note: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in &wanted {
@@ -203,7 +209,7 @@ fn seen_any(observed: &Observed, suffix: &str) -> bool {
 }
 
 /// The links that the host's default routes of a family lead over.
-fn defaults(family: Family, observed: &Observed) -> BTreeSet<&str> {
+pub(crate) fn defaults(family: Family, observed: &Observed) -> BTreeSet<&str> {
     observed
         .network
         .routes

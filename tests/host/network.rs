@@ -17,6 +17,8 @@ cases![
     what_the_host_sends_reaches_every_tap,
     network_manager_is_told_while_there_are_networks,
     a_status_says_how_networks_are,
+    what_somebody_undoes_during_a_switch_is_said,
+    a_link_that_networkd_leaves_without_its_address_is_said,
 ];
 
 fn addresses(host: &Host, name: &str) -> Vec<String> {
@@ -301,4 +303,69 @@ fn network_manager_is_told_while_there_are_networks() {
     host.switch_to("").done();
     assert!(!there(file));
     host.nkudo(&["switch"]).done().says("nothing to do");
+}
+
+/// A unit of the administrator's that VMs wait for: by then networks are made, and their TAPs are in them.
+fn what_somebody_undoes_during_a_switch_is_said() {
+    for networkd in [Networkd::On, Networkd::Off] {
+        let host = Host::boot(networkd);
+        host.guest("web", Then::PowerOffWhenAsked);
+        let hand = "#!/bin/sh\nip addr del 192.168.100.1/24 dev nk-lan\nip link set nkt-web-0 nomaster\n\
+                    nft flush ruleset\nsysctl -w net.ipv4.conf.nk-lan.forwarding=0\n\
+                    systemctl stop nkudo-dhcp@lan.service\nexit 0\n";
+        host.machine.write("/srv/hand", hand, 0o755);
+        host.machine.write(
+            "/etc/systemd/system/hand.service",
+            "[Service]\nType=oneshot\nExecStart=/srv/hand\n",
+            0o644,
+        );
+        host.machine.write(
+            "/etc/systemd/system/nkudo-vm@web.service.d/hand.conf",
+            "[Unit]\nWants=hand.service\nAfter=hand.service\n",
+            0o644,
+        );
+        let nat = LAN.to_owned() + "nat = true\ndhcp = true\n";
+        let switch = host.switch_to(&[&nat, vm("web", "").as_str()].concat());
+        let switch = switch
+            .ended(5)
+            .says("the bridge nk-lan lacks 192.168.100.1/24, and the switch had made it as declared: something else changes it")
+            .says("the TAP nkt-web-0 is not in nk-lan as it should be")
+            .says("the firewall rules are gone")
+            .says("`nft monitor` shows who changes them")
+            .says("net.ipv4.conf.nk-lan.forwarding is 0, and has to be 1")
+            .says("switched to generation 1");
+        match networkd {
+            Networkd::On => switch.says("`networkctl status` names the .network file"),
+            Networkd::Off => switch
+                .says("the DHCP server of network lan does not run")
+                .says("`ip monitor` shows who changes links"),
+        };
+        // The VM runs, so nobody's hand is in the next one.
+        assert_eq!(host.property("web", "ActiveState"), "active");
+        host.nkudo(&["switch"])
+            .done()
+            .says("loaded the firewall rules");
+        host.tap_is_in("web", "nk-lan");
+        has_addresses(&host, "nk-lan", &["192.168.100.1/24"]);
+        host.nkudo(&["switch"]).done().says("nothing to do");
+    }
+}
+
+/// A file of the administrator's goes before nkudo's for the same link.
+fn a_link_that_networkd_leaves_without_its_address_is_said() {
+    let host = Host::boot(Networkd::On);
+    host.machine.write(
+        "/etc/systemd/network/05-all.network",
+        "[Match]\nName=nk-*\n[Network]\nLinkLocalAddressing=no\n",
+        0o644,
+    );
+    host.machine.ok(&["networkctl", "reload"]);
+    host.switch_to(LAN)
+        .ended(1)
+        .says("systemd-networkd did not do it")
+        .says("nk-lan lacks 192.168.100.1/24");
+    host.machine
+        .ok(&["rm", "/etc/systemd/network/05-all.network"]);
+    host.nkudo(&["switch"]).done();
+    has_addresses(&host, "nk-lan", &["192.168.100.1/24"]);
 }

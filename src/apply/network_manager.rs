@@ -1,5 +1,7 @@
 //! NetworkManager, as far as nkudo has something to tell it.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use camino::Utf8Path;
 use zbus::fdo::DBusProxy;
@@ -11,6 +13,9 @@ use crate::network::NETWORK_MANAGER_FILE;
 use crate::plan::{BridgeStep, NetworkManagerStep, Plan};
 
 const NAME: &str = "org.freedesktop.NetworkManager";
+
+/// How long it may take. It answers in milliseconds.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// `NM_MANAGER_RELOAD_FLAG_CONF`: its configuration, and neither DNS nor firewall.
 const CONFIGURATION: u32 = 1;
@@ -65,12 +70,15 @@ impl Apply<'_> {
     /// Nothing where it does not own its name. It is no reason to stop where it does not answer: it reads the file when it
     /// starts again, and links work meanwhile.
     async fn reload_network_manager(&self) {
-        if let Err(err) = self.try_reload_network_manager().await {
-            tracing::warn!(
-                "NetworkManager does not reload its configuration, and may take nkudo's links for its own \
-                 until `systemctl reload NetworkManager`: {err}"
-            );
-        }
+        let why = match tokio::time::timeout(LIMIT, self.try_reload_network_manager()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(err)) => err.to_string(),
+            Err(_) => format!("it did not answer within {} s", LIMIT.as_secs()),
+        };
+        tracing::warn!(
+            "NetworkManager does not reload its configuration, and may take nkudo's links for its own \
+             until `systemctl reload NetworkManager`: {why}"
+        );
     }
 
     async fn try_reload_network_manager(&self) -> zbus::Result<()> {

@@ -41,6 +41,7 @@ mod live;
 mod machine;
 mod machined;
 mod network;
+mod network_manager;
 mod nix;
 mod operating;
 mod packets;
@@ -90,6 +91,9 @@ fn main() -> std::process::ExitCode {
     if is_named(bare::NAME) {
         return bare::main();
     }
+    if is_named(network_manager::NAME) {
+        return network_manager::main();
+    }
     if is_named(guest::NAME) {
         return guest::print();
     }
@@ -131,6 +135,7 @@ fn main() -> std::process::ExitCode {
         (Needs::Machine, live::CASES),
         (Needs::Machine, machined::CASES),
         (Needs::Machine, network::CASES),
+        (Needs::Machine, network_manager::CASES),
         (Needs::Machine, packets::CASES),
         (Needs::Machine, ready::CASES),
         (Needs::Machine, disks::CASES),

@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 
-use super::stand_in;
 use super::vmm::Vmm;
+use super::{network_manager, stand_in};
 
 static LAYER: Mutex<Option<TempDir>> = Mutex::new(None);
 
@@ -33,6 +33,10 @@ fn make() -> TempDir {
     fs::create_dir_all(&bin).unwrap();
     put(Path::new(env!("CARGO_BIN_EXE_nkudo")), &bin.join("nkudo"));
     put(&Vmm::chosen().file(), &bin.join(stand_in::NAME));
+    put(
+        &std::env::current_exe().unwrap(),
+        &bin.join(network_manager::NAME),
+    );
     let units = layer.path().join("etc/systemd/system");
     fs::create_dir_all(&units).unwrap();
     for unit in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/units")).unwrap() {

@@ -22,6 +22,12 @@ pub struct Facts {
     pub memory_available: Option<Size>,
     /// By the size of their pages.
     pub hugepages: BTreeMap<Size, HugepagePool>,
+    /// How many of them VMs that run use, likewise.
+    pub hugepages_used: BTreeMap<Size, u64>,
+    /// The size that `memory.hugepages = true` means.
+    pub hugepage_default: Option<Size>,
+    /// The administrator's files of sysctl.d(5), and those of the system that go after nkudo's.
+    pub sysctl_files: Vec<SysctlFile>,
     /// Averaged over a minute.
     pub load: Option<f64>,
     pub sysctls: Sysctls,
@@ -93,12 +99,14 @@ pub struct HugepagePool {
     pub free: u64,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SysctlFile {
+    pub path: Utf8PathBuf,
+    pub text: String,
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sysctls {
-    /// `net.ipv4.ip_forward`
-    pub forward4: Option<bool>,
-    /// `net.ipv6.conf.all.forwarding`
-    pub forward6: Option<bool>,
     /// `net.bridge.bridge-nf-call-iptables`; `None` where the module is not loaded.
     pub bridge_netfilter: Option<bool>,
     /// /sys/kernel/mm/ksm/run
@@ -153,7 +161,7 @@ pub enum FileFact {
         readable: bool,
     },
     BlockDevice,
-    /// A directory, say.
+    Directory,
     Other,
     Unknown(String),
 }

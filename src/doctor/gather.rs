@@ -9,13 +9,14 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::facts::{
     Cgroups, DeviceNode, Distribution, Facts, FileFact, Filesystem, HostState, HugepagePool, Kvm,
-    Programs, Service, Sysctls, SystemdFacts,
+    Programs, Service, SysctlFile, Sysctls, SystemdFacts,
 };
 use crate::connections::Connections;
 use crate::generation::{Manifest, Store};
-use crate::host::{Boot, Disk, ProgramName, Size, Vm, VmId};
-use crate::observe::{self, Detail, Hypervisor, capacity, closer, observe};
+use crate::host::{Boot, Disk, HugePages, ProgramName, Size, Vm, VmId};
+use crate::observe::{self, Detail, Hypervisor, Specification, capacity, closer, observe};
 use crate::status::status;
+use crate::tuning::SYSCTL_FILE;
 
 const MACHINED: &str = "systemd-machined.service";
 
@@ -44,6 +45,9 @@ pub async fn gather(
         capacity: capacity(),
         memory_available: meminfo("MemAvailable:"),
         hugepages: hugepages(),
+        hugepages_used: hugepages_used(&state),
+        hugepage_default: meminfo("Hugepagesize:"),
+        sysctl_files: sysctl_files(),
         load: read("/proc/loadavg")
             .split_whitespace()
             .next()
@@ -52,7 +56,7 @@ pub async fn gather(
         filesystems: filesystems(store, vms),
         programs: Programs(names.into_iter().map(|name| (name, find(name))).collect()),
         iommu: fs::read_dir("/sys/class/iommu").is_ok_and(|mut entries| entries.next().is_some()),
-        files: vms.values().flat_map(files).collect(),
+        files: vms.values().flat_map(|vm| files(vm, manifest)).collect(),
         state,
     }
 }
@@ -268,14 +272,81 @@ fn hugepages() -> BTreeMap<Size, HugepagePool> {
     pools
 }
 
+/// The pages that VMs' VMMs have in their memory. Guests get them as they touch them, so it is not what is declared.
+fn hugepages_used(state: &HostState) -> BTreeMap<Size, u64> {
+    let mut used = BTreeMap::new();
+    let HostState::Known {
+        observed, status, ..
+    } = state
+    else {
+        return used;
+    };
+    for vm in &status.vms {
+        let remains = observed.remains.get(&vm.id);
+        let Some(Specification::Known(booted)) = remains.map(|remains| &remains.specification)
+        else {
+            continue;
+        };
+        let page = match booted.vm.memory.hugepages {
+            HugePages::Off => continue,
+            HugePages::Default => meminfo("Hugepagesize:"),
+            HugePages::Of(size) => Some(size),
+        };
+        let (Some(page), Some(pid)) = (page, vm.main_pid) else {
+            continue;
+        };
+        let bytes = hugetlb(&read(&format!("/proc/{pid}/smaps_rollup")));
+        *used.entry(page).or_default() += bytes.div_ceil(page.bytes());
+    }
+    used
+}
+
+/// The bytes of huge pages in /proc/PID/smaps_rollup (proc_pid_smaps(5)).
+fn hugetlb(rollup: &str) -> u64 {
+    let kibibytes = rollup.lines().filter_map(|line| {
+        let rest = ["Shared_Hugetlb:", "Private_Hugetlb:"]
+            .into_iter()
+            .find_map(|key| line.strip_prefix(key))?;
+        rest.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    kibibytes.fold(0, u64::saturating_add).saturating_mul(1024)
+}
+
+/// Files of sysctl.d(5) in the order in which they are read: by name, of one name the first of the directories'.
+fn sysctl_files() -> Vec<SysctlFile> {
+    const DIRECTORIES: [&str; 4] = [
+        "/etc/sysctl.d",
+        "/run/sysctl.d",
+        "/usr/local/lib/sysctl.d",
+        "/usr/lib/sysctl.d",
+    ];
+    let own = Utf8Path::new(SYSCTL_FILE).file_name().unwrap_or_default();
+    let mut files: BTreeMap<String, Utf8PathBuf> = BTreeMap::new();
+    for directory in DIRECTORIES.map(Utf8Path::new) {
+        for name in crate::files::names(directory).unwrap_or_default() {
+            let path = directory.join(&name);
+            if path.extension() == Some("conf") && name != own {
+                files.entry(name).or_insert(path);
+            }
+        }
+    }
+    files
+        .into_iter()
+        // What the distribution sets before nkudo does is no conflict.
+        .filter(|(name, path)| path.starts_with("/etc") || name.as_str() > own)
+        .map(|(_, path)| SysctlFile {
+            text: read(path.as_str()),
+            path,
+        })
+        .collect()
+}
+
 fn sysctls() -> Sysctls {
     let flag = |path: &str| {
         let text = fs::read_to_string(path).ok()?;
         Some(text.trim() != "0")
     };
     Sysctls {
-        forward4: flag("/proc/sys/net/ipv4/ip_forward"),
-        forward6: flag("/proc/sys/net/ipv6/conf/all/forwarding"),
         bridge_netfilter: flag("/proc/sys/net/bridge/bridge-nf-call-iptables"),
         ksm: fs::read_to_string("/sys/kernel/mm/ksm/run")
             .ok()
@@ -345,7 +416,7 @@ fn filesystems(store: &Store, vms: &BTreeMap<VmId, Vm>) -> BTreeMap<Utf8PathBuf,
     filesystems
 }
 
-fn files(vm: &Vm) -> Vec<(Utf8PathBuf, FileFact)> {
+fn files(vm: &Vm, manifest: Option<&Manifest>) -> Vec<(Utf8PathBuf, FileFact)> {
     let boot: Vec<&Utf8Path> = match &vm.boot {
         Boot::Kernel { kernel, initrd, .. } => std::iter::once(kernel.as_path())
             .chain(initrd.as_ref().map(crate::host::AbsolutePath::as_path))
@@ -353,8 +424,17 @@ fn files(vm: &Vm) -> Vec<(Utf8PathBuf, FileFact)> {
         Boot::Firmware(firmware) => vec![firmware.as_path()],
     };
     let disks = vm.disks.iter().map(|disk: &Disk| disk.path.as_path());
+    let shares = vm.shares.iter().map(|share| share.source.as_path());
+    let programs = manifest.map(|manifest| &manifest.programs).into_iter();
+    let programs = programs.flat_map(|programs| {
+        let virtiofsd = programs.virtiofsd.iter().filter(|_| !vm.shares.is_empty());
+        let swtpm = programs.swtpm.iter().filter(|_| vm.tpm.is_some());
+        virtiofsd.chain(swtpm)
+    });
     boot.into_iter()
         .chain(disks)
+        .chain(shares)
+        .chain(programs.map(Utf8PathBuf::as_path))
         .map(|path| (path.to_owned(), file(path)))
         .collect()
 }
@@ -367,6 +447,7 @@ fn file(path: &Utf8Path) -> FileFact {
             readable: metadata.mode() & 0o004 != 0,
         },
         Ok(metadata) if metadata.file_type().is_block_device() => FileFact::BlockDevice,
+        Ok(metadata) if metadata.is_dir() => FileFact::Directory,
         Ok(_) => FileFact::Other,
     }
 }
@@ -393,6 +474,14 @@ mod tests {
         ] {
             assert_eq!(distribution(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn the_huge_pages_of_a_process_are_read() {
+        let rollup = "00400000-7ff Rss ---p 00000000 00:00 0  [rollup]\nRss:      1000 kB\n\
+                      Shared_Hugetlb:     2048 kB\nPrivate_Hugetlb:    4096 kB\nSwap:  0 kB\n";
+        assert_eq!(hugetlb(rollup), 6 << 20);
+        assert_eq!(hugetlb(""), 0);
     }
 
     #[test]

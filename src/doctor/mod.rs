@@ -15,7 +15,7 @@ use crate::booted::FormatVersion;
 pub use checks::checks;
 pub use facts::{
     Cgroups, DeviceNode, Distribution, Facts, FileFact, Filesystem, HostState, HugepagePool, Kvm,
-    Programs, Service, Sysctls, SystemdFacts,
+    Programs, Service, SysctlFile, Sysctls, SystemdFacts,
 };
 pub use gather::gather;
 

@@ -5,7 +5,8 @@
 use camino::Utf8Path;
 
 use super::Check;
-use super::facts::{Facts, FileFact};
+use super::checks::install;
+use super::facts::{Facts, FileFact, HostState};
 use crate::host::{AbsolutePath, Boot, Vm};
 use crate::status::{LinkStatus, State, VmStatus};
 
@@ -15,6 +16,7 @@ pub(super) fn checks(facts: &Facts, status: &VmStatus, declared: Option<&Vm>) ->
     let mut checks = vec![state(&name, status)];
     if let Some(vm) = declared {
         checks.extend(files(facts, &name, vm));
+        checks.extend(companions(facts, &name, vm));
     }
     if matches!(
         status.state,
@@ -160,7 +162,7 @@ fn files(facts: &Facts, name: &str, vm: &Vm) -> Vec<Check> {
                     format!("put it there, or make it: `truncate -s 10G {path}`")
                 },
             )),
-            Some(FileFact::Other) => checks.push(Check::fail(
+            Some(FileFact::Directory | FileFact::Other) => checks.push(Check::fail(
                 name,
                 format!("its disk {path} is neither a file nor a block device"),
                 "name a file or a block device under `path`",
@@ -171,6 +173,60 @@ fn files(facts: &Facts, name: &str, vm: &Vm) -> Vec<Check> {
                 "run `nkudo doctor` as root; a filesystem that does not answer is named in `journalctl -k`",
             )),
             Some(FileFact::File { .. } | FileFact::BlockDevice) | None => {}
+        }
+    }
+    checks
+}
+
+/// What virtiofsd and swtpm serve the VM with, and they themselves.
+fn companions(facts: &Facts, name: &str, vm: &Vm) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for share in &vm.shares {
+        let (tag, source) = (&share.tag, &share.source);
+        let what = match facts.files.get(source.as_path()) {
+            Some(FileFact::Missing) => "is not there",
+            Some(FileFact::File { .. } | FileFact::BlockDevice | FileFact::Other) => {
+                "is no directory"
+            }
+            Some(FileFact::Directory | FileFact::Unknown(_)) | None => continue,
+        };
+        checks.push(Check::fail(
+            name,
+            format!("the directory that it has as share {tag} {what}: {source}"),
+            format!(
+                "`mkdir -p {source}`, or name another under `source`; then `nkudo start {}`",
+                name.trim_start_matches("vm ")
+            ),
+        ));
+    }
+    let programs = match &facts.state {
+        HostState::Known { manifest, .. } => manifest.as_ref().map(|manifest| &manifest.programs),
+        HostState::Unknown(_) => None,
+    };
+    let Some(programs) = programs else {
+        return checks;
+    };
+    for (needed, key, why, path) in [
+        (
+            !vm.shares.is_empty(),
+            "virtiofsd",
+            "it has shares",
+            &programs.virtiofsd,
+        ),
+        (vm.tpm.is_some(), "swtpm", "it has a TPM", &programs.swtpm),
+    ] {
+        let Some(path) = path.as_ref().filter(|_| needed) else {
+            continue;
+        };
+        if !matches!(facts.files.get(path), Some(FileFact::File { .. })) {
+            checks.push(Check::fail(
+                name,
+                format!("{why}, and {key} is not there: {path}"),
+                format!(
+                    "{}; `nkudo render` looks where it is by then, and `nkudo switch` takes it",
+                    install(facts.distribution, key)
+                ),
+            ));
         }
     }
     checks
@@ -191,7 +247,7 @@ fn unreadable(facts: &Facts, name: &str, what: &str, path: &Utf8Path) -> Option<
             format!("`chmod o+r {path}`"),
         )),
         FileFact::File { readable: true } => None,
-        FileFact::BlockDevice | FileFact::Other => Some(Check::fail(
+        FileFact::BlockDevice | FileFact::Directory | FileFact::Other => Some(Check::fail(
             name,
             format!("its {what} {path} is no file"),
             format!("name a file under `{what}`"),

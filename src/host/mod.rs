@@ -57,7 +57,7 @@ pub use size::{BadSize, Size};
 pub use time_span::{BadTimeSpan, TimeSpan};
 pub use tuning::{
     BadSysctlName, BadSysctlValue, Governor, KsmRun, Setting, SysctlName, SysctlValue, Tuning,
-    one_spaced,
+    one_spaced, sysctl_path,
 };
 pub use vm::{
     Autostart, BadCmdLine, Boot, CmdLine, HugePages, Machined, Memory, OnChange, OnTimeout, Panic,

@@ -141,10 +141,25 @@ impl SysctlName {
     }
 }
 
+/// The path of a name below /proc/sys, as sysctl.d(5) has it: where the first separator is a `/`, dots are part of
+/// names (`eth0.5`).
+pub fn sysctl_path(text: &str) -> String {
+    match text.find(['.', '/']) {
+        Some(at) if text[at..].starts_with('.') => text
+            .chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            })
+            .collect(),
+        _ => text.to_owned(),
+    }
+}
+
 impl FromStr for SysctlName {
     type Err = BadSysctlName;
 
-    /// As sysctl.d(5) has it: where the first separator is a `/`, dots are part of names (`eth0.5`).
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/@:".contains(c);
         if let Some(bad) = text.chars().find(|c| !allowed(*c)) {
@@ -153,17 +168,7 @@ impl FromStr for SysctlName {
         if text.len() > 255 {
             return Err(BadSysctlName::TooLong);
         }
-        let path = match text.find(['.', '/']) {
-            Some(at) if text[at..].starts_with('.') => text
-                .chars()
-                .map(|c| match c {
-                    '.' => '/',
-                    '/' => '.',
-                    other => other,
-                })
-                .collect(),
-            _ => text.to_owned(),
-        };
+        let path = sysctl_path(text);
         let empty = |part: &str| part.chars().all(|c| c == '.');
         if path.split('/').any(empty) {
             return Err(BadSysctlName::Part);

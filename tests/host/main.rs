@@ -28,6 +28,7 @@ mod companions;
 mod console;
 mod deadline;
 mod disks;
+mod doctor;
 mod escapes;
 mod fetching;
 mod first_boot;
@@ -144,6 +145,7 @@ fn main() -> std::process::ExitCode {
         (Needs::Machine, console::CASES),
         (Needs::Machine, operating::CASES),
         (Needs::Machine, symptoms::CASES),
+        (Needs::Machine, doctor::CASES),
         (Needs::Machine, images::CASES),
         (Needs::Machine, fetching::CASES),
         (Needs::Machine, sandbox::CASES),

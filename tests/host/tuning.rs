@@ -35,7 +35,7 @@ fn read(host: &Host, path: &str) -> String {
 }
 
 /// Puts files in the place of what the machine shares with the host it runs on.
-fn own_memory_settings(host: &Host) {
+pub(crate) fn own_memory_settings(host: &Host) {
     let pages = "/sys/kernel/mm/hugepages/hugepages-2048kB";
     let fake = "/srv/kernel-mm";
     for (name, value) in [

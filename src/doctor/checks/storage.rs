@@ -1,0 +1,52 @@
+//! The filesystems that are written to.
+
+#![deny(clippy::disallowed_methods)]
+
+use super::size;
+use crate::doctor::Check;
+use crate::doctor::facts::Filesystem;
+
+/// Below this a filesystem is as good as full.
+const FULL: u64 = 256 << 20;
+
+pub(super) fn space(path: &str, filesystem: &Filesystem) -> Check {
+    let name = "disk-space";
+    let uses: Vec<&str> = filesystem.uses.iter().map(String::as_str).collect();
+    let what = format!(
+        "{path}: {} of {} free ({})",
+        size(filesystem.available),
+        size(filesystem.size),
+        uses.join(", ")
+    );
+    let remedy = format!(
+        "`du -xh --max-depth=2 {path} | sort -h | tail` shows what takes it; `nkudo gc` removes old generations, \
+         `journalctl --vacuum-size=1G` old logs"
+    );
+    if filesystem.available < FULL {
+        Check::fail(name, what, remedy)
+    } else if filesystem.available < filesystem.size / 20 {
+        Check::warn(name, what, remedy)
+    } else {
+        Check::ok(name, what)
+    }
+}
+
+pub(super) fn inodes(path: &str, filesystem: &Filesystem) -> Check {
+    let name = "inodes";
+    // btrfs, zfs and their like have no fixed number.
+    if filesystem.inodes == 0 {
+        return Check::ok(name, format!("{path}: no fixed number"));
+    }
+    let free = filesystem.inodes_free;
+    let what = format!("{path}: {free} of {} free", filesystem.inodes);
+    let remedy = format!(
+        "remove files that nobody needs: `du --inodes -x --max-depth=2 {path} | sort -n | tail`"
+    );
+    if free < 100 {
+        Check::fail(name, what, remedy)
+    } else if free < filesystem.inodes / 20 {
+        Check::warn(name, what, remedy)
+    } else {
+        Check::ok(name, what)
+    }
+}

@@ -368,7 +368,8 @@ fn settled(mut link: Value) -> String {
     }
     for address in link["addr_info"].as_array_mut().into_iter().flatten() {
         if let Some(address) = address.as_object_mut() {
-            address.remove("tentative");
+            // `remove` would put the last key in its place.
+            address.retain(|key, _| key != "tentative");
         }
     }
     link.to_string()

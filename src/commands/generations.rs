@@ -94,6 +94,9 @@ fn changes(before: Option<&Manifest>, manifest: &Manifest) -> Vec<String> {
     if before.is_some_and(|before| networks(before) != networks(manifest)) {
         changes.push("networks".to_owned());
     }
+    if before.is_some_and(|before| before.host.tuning != manifest.host.tuning) {
+        changes.push("tuning".to_owned());
+    }
     changes
 }
 

@@ -104,6 +104,9 @@ fn what_is_declared_is_set_and_what_left_is_given_back() {
         .says("given back");
     assert_eq!(of_the_network(&host), before);
     assert_eq!(mm("ksm/pages_to_scan"), "100");
+    let listed = host.nkudo(&["generations", "--json"]).done();
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    assert_eq!(listed["generations"][1]["changes"][0], "tuning", "{listed}");
     assert!(!host.exists("/run/sysctl.d/61-nkudo-tuning.conf"));
     assert_eq!(pages(), "8");
     host.nkudo(&["switch"]).done().says("nothing to do");

@@ -5,11 +5,13 @@
 
 #![deny(clippy::disallowed_methods)]
 
+use std::collections::BTreeSet;
+
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Size, Vm, VmId};
-use crate::unit::{self, Programs, RUNTIME_ROOT, Unit};
+use crate::host::{IommuGroup, Size, Vm, VmId};
+use crate::unit::{self, Programs, RUNTIME_ROOT, Source, Unit};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -28,6 +30,9 @@ pub struct Booted {
     /// The memory that it was booted with. The rest up to `vm.memory.size` was plugged in since; it
     /// cannot be made smaller than this while it runs.
     pub boot_memory: Size,
+    /// The IOMMU groups of its PCI devices.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub iommu_groups: BTreeSet<IommuGroup>,
     /// What it is now: what it was started from, with what changed while it ran.
     pub vm: Vm,
 }
@@ -72,10 +77,19 @@ impl Booted {
             programs: programs.clone(),
             unit: String::new(),
             boot_memory: vm.memory.size,
+            iommu_groups: BTreeSet::new(),
             vm: vm.clone(),
         };
         booted.unit = booted.to_unit().digest();
         booted
+    }
+
+    /// The same VM, with PCI devices of these IOMMU groups.
+    #[must_use]
+    pub fn in_groups(mut self, groups: BTreeSet<IommuGroup>) -> Self {
+        self.iommu_groups = groups;
+        self.unit = self.to_unit().digest();
+        self
     }
 
     /// The same VM, after what changed while it runs.
@@ -94,7 +108,11 @@ impl Booted {
     pub fn to_unit(&self) -> Unit {
         let mut vm = self.vm.clone();
         vm.memory.size = self.boot_memory;
-        unit::vm_unit(&self.id, &vm, &self.programs, &self.digest, self.generation)
+        let source = Source {
+            digest: &self.digest,
+            generation: self.generation,
+        };
+        unit::vm_unit(&self.id, &vm, &self.programs, source, &self.iommu_groups)
     }
 
     pub fn path(id: &VmId) -> Utf8PathBuf {

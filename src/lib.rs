@@ -37,6 +37,7 @@ pub mod network;
 pub mod network_status;
 pub mod nft;
 pub mod observe;
+pub mod pci;
 pub mod plan;
 pub mod programs;
 pub mod seed;

@@ -26,17 +26,18 @@ use nkudo::config::{self, Source};
 use nkudo::disk::{DiskRecord, ImageSeen};
 use nkudo::generation::{Manifest, Origin, Rendering};
 use nkudo::host::{
-    AbsolutePath, Autostart, DiskAccess, DiskFormat, DiskName, Family, Image, ImageFile, Isolation,
-    Network, Setting, Size, Tuning, Vm, VmId,
+    AbsolutePath, Autostart, DiskAccess, DiskFormat, DiskName, Family, Image, ImageFile,
+    IommuGroup, Isolation, Network, PciAddress, Setting, Size, Tuning, Vm, VmId,
 };
 use nkudo::hypervisor::Version;
 use nkudo::network::{self, Backend};
 use nkudo::observe::{
-    Admin, Below, Closer, DhcpUnit, DroppingChain, HeldBy, Holder, Hypervisor, Link, LinkKind,
-    MadeDisk, NetworkFacts, NetworkManager, Networkd, Noted, Observed, Remains, Route, Rules,
-    Specification, Storage, SystemdVersion, Traffic, TuningFacts, Unit, UnitFacts, UnitOrigin,
-    UnitState,
+    Admin, Below, Closer, DhcpUnit, DroppingChain, HeldBy, Holder, Hypervisor, Iommu, Link,
+    LinkKind, MadeDisk, NetworkFacts, NetworkManager, Networkd, Noted, Observed, PciDevice,
+    PciDevices, Remains, Route, Rules, Specification, Storage, SystemdVersion, Traffic,
+    TuningFacts, Unit, UnitFacts, UnitOrigin, UnitState, Vfio,
 };
+use nkudo::pci::Taken;
 use nkudo::plan::{
     Pending, Plan, PlanDocument, Reason, Request, Switch, differences, obstacles_document, plan,
 };
@@ -90,6 +91,12 @@ struct Differs {
     images: BTreeSet<String>,
     /// Paths that a process has locked, and which: `qemu-system-x86`, or `VM web`.
     locked: BTreeMap<AbsolutePath, String>,
+    /// PCI devices of the host.
+    pci: BTreeMap<PciAddress, PciIs>,
+    /// `absent`: none is on.
+    iommu: Option<Presence>,
+    /// `absent`: the kernel has no vfio-pci.
+    vfio: Option<Presence>,
     /// Programs that there are not.
     missing_programs: BTreeSet<String>,
     tuning: TuningDiffers,
@@ -105,6 +112,19 @@ struct TuningDiffers {
     became: BTreeMap<String, String>,
     /// Whether nkudo's own note of what was there before is lost.
     note_lost: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct PciIs {
+    driver: Option<String>,
+    group: Option<IommuGroup>,
+    #[serde(default)]
+    uses: Vec<String>,
+    #[serde(default)]
+    links: Vec<String>,
+    /// By nkudo.
+    taken: Option<Taken>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -372,6 +392,7 @@ fn observed(before: &Manifest, after: &Manifest, differs: &Differs) -> Observed 
         remains: BTreeMap::new(),
         held: held(differs),
         storage: storage(before, differs),
+        pci: pci_devices(differs),
         network: network_facts(before, backend, differs),
         tuning: tuning_facts(&before.host.tuning, &after.host.tuning, &differs.tuning),
     };
@@ -505,6 +526,27 @@ fn storage(before: &Manifest, differs: &Differs) -> Storage {
         .filter(|program| differs.missing_programs.contains(*program))
         .collect();
     storage
+}
+
+fn pci_devices(differs: &Differs) -> PciDevices {
+    let mut devices = PciDevices {
+        iommu: differs.iommu.map_or(Iommu::On, |_| Iommu::Off),
+        vfio: differs.vfio.map_or(Vfio::There, |_| Vfio::Missing),
+        ..PciDevices::default()
+    };
+    for (address, is) in &differs.pci {
+        let device = PciDevice {
+            driver: is.driver.clone(),
+            group: is.group,
+            uses: is.uses.clone(),
+            links: is.links.clone(),
+        };
+        devices.there.insert(*address, device);
+        if let Some(taken) = &is.taken {
+            devices.taken.insert(*address, taken.clone());
+        }
+    }
+    devices
 }
 
 fn network_manager(before: &Manifest, differs: &Differs) -> NetworkManager {

@@ -11,6 +11,7 @@ mod network;
 mod network_manager;
 mod not_ready;
 mod outcome;
+mod pci;
 mod readiness;
 mod run_files;
 mod seed;
@@ -131,6 +132,7 @@ impl Apply<'_> {
                 outcome.fail(id, Failure::of(err));
             }
         }
+        self.give_devices_back(plan, &mut outcome).await;
         for (id, failure) in not_grown {
             outcome.vms.entry(id).or_insert(failure);
         }

@@ -15,6 +15,7 @@ use crate::network::{NETWORK_MANAGER_DIR, NETWORKD_DIR};
 use crate::observe::{
     HeldBy, held_directory, not_ready_directory, stopping_directory, uplinks_directory,
 };
+use crate::pci::records_directory;
 use crate::unit::{Programs, RUNTIME_ROOT, TRANSIENT, companions_directory};
 
 /// The mode of booted specifications.
@@ -76,6 +77,7 @@ pub(super) fn ensure_directories() -> anyhow::Result<()> {
         held_directory(),
         stopping_directory(),
         not_ready_directory(),
+        records_directory(),
         NETWORKD_DIR.into(),
         Utf8Path::new(NETWORK_MANAGER_DIR).join("conf.d"),
         TRANSIENT.into(),

@@ -80,19 +80,16 @@ impl Apply<'_> {
     }
 
     async fn start_unit(&self, id: &VmId) -> anyhow::Result<()> {
-        let (vm, unit) = self
-            .wanted
-            .host
-            .vms
-            .get(id)
-            .zip(self.wanted.unit(id, self.generation))
-            .with_context(|| format!("generation {} has no VM {id}", self.generation))?;
+        let vm = self.wanted.host.vms.get(id);
+        let vm = vm.with_context(|| format!("generation {} has no VM {id}", self.generation))?;
         // What is left of one that failed keeps the name, and its TAPs.
         self.unload_vm(id).await?;
         let digest = self.wanted.digests.get(id);
         let digest = digest.context("its generation has no digest of it")?;
         let programs = &self.wanted.programs;
-        let booted = Booted::new(id, vm, self.generation, digest, programs);
+        let groups = self.take_devices(id, vm).await?;
+        let booted = Booted::new(id, vm, self.generation, digest, programs).in_groups(groups);
+        let unit = booted.to_unit();
         run_files::write_booted(&booted)?;
         run_files::forget_not_ready(id)?;
         run_files::keep_store_paths(id, vm, &self.wanted.programs, Unneeded::Remove)?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use camino::Utf8Path;
 use tokio::time::Instant;
 
@@ -15,6 +16,7 @@ use crate::generation::Manifest;
 use crate::host::VmId;
 use crate::journal;
 use crate::observe::{Detail, Hypervisor, Observed, observe, storage, tuning};
+use crate::pci;
 use crate::plan::{
     Action, Obstacle, Plan, PlanDocument, Reason, Request, Switch, differences, obstacles_document,
     plan,
@@ -189,6 +191,9 @@ pub(super) async fn look(connections: &Connections, wanted: &Manifest) -> anyhow
     let mut observed = observed.await?;
     observed.storage = storage(&wanted.host, &observed.running())?;
     observed.tuning = tuning(&wanted.host.tuning)?;
+    let devices = wanted.host.vms.values().flat_map(|vm| &vm.pci);
+    observed.pci = pci::look(&pci::Place::host(), &devices.copied().collect())
+        .context("cannot look at PCI devices in /sys")?;
     Ok(observed)
 }
 

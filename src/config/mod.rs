@@ -21,6 +21,7 @@ mod nearest;
 mod network;
 mod order;
 mod origin;
+mod pci;
 mod ready;
 mod services;
 pub mod shape;

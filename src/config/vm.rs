@@ -11,14 +11,15 @@ use super::diagnostic::Diagnostic;
 use super::disk::{self, DiskUses};
 use super::memory;
 use super::order::After;
+use super::pci;
 use super::ready::ready;
 use super::share;
 use super::unique::Unique;
 use super::values;
 use crate::host::{
     AbsolutePath, Autostart, Boot, Disk, HugePages, Image, ImageBoot, ImageName, Limits, LinkName,
-    Mac, Machined, Memory, Network, NetworkName, OnChange, OnTimeout, Panic, Ready, Restart,
-    Serial, Size, TimeSpan, Vcpus, Vm, VmId, Watchdog,
+    Mac, Machined, Memory, Network, NetworkName, OnChange, OnTimeout, Panic, PciAddress, Ready,
+    Restart, Serial, Size, TimeSpan, Vcpus, Vm, VmId, Watchdog,
 };
 use crate::seed::{self, FirstBoot};
 
@@ -38,6 +39,7 @@ pub(super) struct Shared<'n> {
     pub(super) after: After,
     /// Of VMs that have one.
     pub(super) first_boots: BTreeMap<VmId, FirstBoot>,
+    pub(super) pci: Unique<PciAddress>,
     cids: Unique<NonZeroU32>,
 }
 
@@ -59,6 +61,7 @@ impl<'n> Shared<'n> {
             disks: DiskUses::default(),
             after: After::new(),
             first_boots: BTreeMap::new(),
+            pci: Unique::default(),
             cids: Unique::default(),
         }
     }
@@ -89,6 +92,7 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
         None => Some(Vec::new()),
     };
     let memory = memory::shared(memory, directories_value.as_ref(), directories.as_deref());
+    let (devices, memory) = pci::devices(&mut table, id, shared, memory);
     let tpm = table.optional("tpm", |value| {
         let state = format!("{}/vms/{id}/tpm", shared.state_dir).parse().ok();
         value.boolean().map(|wanted| state.filter(|_| wanted))
@@ -146,6 +150,7 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
         nics: nics?,
         cloud_init: cloud_init?,
         shares: directories?,
+        pci: devices?,
         tpm: tpm?.flatten(),
         watchdog: watchdog?,
         panic: panic?,

@@ -6,7 +6,7 @@ use camino::Utf8PathBuf;
 
 use crate::generation::Manifest;
 use crate::host::{Capacity, Size};
-use crate::observe::{Hypervisor, Observed};
+use crate::observe::{Hypervisor, Observed, PciDevices};
 use crate::status::Status;
 
 #[derive(Debug, Clone)]
@@ -34,8 +34,8 @@ pub struct Facts {
     /// Those that nkudo or a VM writes to, by where they are mounted.
     pub filesystems: BTreeMap<Utf8PathBuf, Filesystem>,
     pub programs: Programs,
-    /// Whether the IOMMU is on: devices can be handed to VMs.
-    pub iommu: bool,
+    /// Those that VMs are to have.
+    pub pci: PciDevices,
     pub state: HostState,
     /// Every file that a VM needs, by path.
     pub files: BTreeMap<Utf8PathBuf, FileFact>,

@@ -14,7 +14,10 @@ use super::facts::{
 use crate::connections::Connections;
 use crate::generation::{Manifest, Store};
 use crate::host::{Boot, Disk, HugePages, ProgramName, Size, Vm, VmId};
-use crate::observe::{self, Detail, Hypervisor, Specification, capacity, closer, observe};
+use crate::observe::{
+    self, Detail, Hypervisor, PciDevices, Specification, capacity, closer, observe,
+};
+use crate::pci;
 use crate::status::status;
 use crate::tuning::SYSCTL_FILE;
 
@@ -55,10 +58,16 @@ pub async fn gather(
         sysctls: sysctls(),
         filesystems: filesystems(store, vms),
         programs: Programs(names.into_iter().map(|name| (name, find(name))).collect()),
-        iommu: fs::read_dir("/sys/class/iommu").is_ok_and(|mut entries| entries.next().is_some()),
+        pci: pci_devices(vms),
         files: vms.values().flat_map(|vm| files(vm, manifest)).collect(),
         state,
     }
+}
+
+/// What cannot be read is not there.
+fn pci_devices(vms: &BTreeMap<VmId, Vm>) -> PciDevices {
+    let wanted = vms.values().flat_map(|vm| &vm.pci).copied().collect();
+    pci::look_closely(&pci::Place::host(), &wanted).unwrap_or_default()
 }
 
 async fn declared_and_there(store: &Store, only: Option<&VmId>) -> (SystemdFacts, HostState) {

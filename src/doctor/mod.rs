@@ -6,6 +6,7 @@ mod checks;
 mod facts;
 mod gather;
 mod machined;
+mod pci;
 mod vm;
 
 use serde::Serialize;

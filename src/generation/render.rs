@@ -2,7 +2,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest, Sha256};
@@ -141,7 +141,18 @@ impl Manifest {
     pub fn unit(&self, id: &VmId, number: u64) -> Option<Unit> {
         let vm = self.host.vms.get(id)?;
         let digest = self.digests.get(id)?;
-        Some(unit::vm_unit(id, vm, &self.programs, digest, number))
+        let source = unit::Source {
+            digest,
+            generation: number,
+        };
+        // The IOMMU groups of PCI devices are known on the host alone.
+        Some(unit::vm_unit(
+            id,
+            vm,
+            &self.programs,
+            source,
+            &BTreeSet::new(),
+        ))
     }
 }
 

@@ -20,6 +20,7 @@ mod mac;
 mod network;
 mod nic;
 mod path;
+mod pci;
 mod share;
 mod size;
 mod time_span;
@@ -52,6 +53,7 @@ pub use network::{
 };
 pub use nic::{Nic, QueuePairs, TooManyQueues, Trust};
 pub use path::{AbsolutePath, BadPath};
+pub use pci::{BadPciAddress, IommuGroup, PciAddress, VFIO_CONTAINER};
 pub use share::{BadShareTag, Share, ShareTag};
 pub use size::{BadSize, Size};
 pub use time_span::{BadTimeSpan, TimeSpan};

@@ -9,7 +9,9 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{AbsolutePath, Balloon, CloudInit, Disk, Limits, Nic, Share, Size, TimeSpan, VmId};
+use super::{
+    AbsolutePath, Balloon, CloudInit, Disk, Limits, Nic, PciAddress, Share, Size, TimeSpan, VmId,
+};
 
 /// Everything about one VM that nkudo acts on. What a changed field costs is in `plan::cost`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +27,9 @@ pub struct Vm {
     pub cloud_init: Option<CloudInit>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shares: Vec<Share>,
+    /// Devices of the host that are the guest's while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pci: Vec<PciAddress>,
     /// Where the state of the VM's TPM is, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tpm: Option<AbsolutePath>,

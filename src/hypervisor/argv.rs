@@ -6,7 +6,7 @@ use std::ops::RangeFrom;
 
 use crate::host::{
     Balloon, Boot, Disk, DiskAccess, DiskFormat, FreePages, HugePages, Memory, Nic, OnOom, Panic,
-    Rate, Ready, Serial, Share, Sharing, Vm, VmId, Watchdog,
+    PciAddress, Rate, Ready, Serial, Share, Sharing, Vm, VmId, Watchdog,
 };
 use crate::unit::{share_socket, tpm_socket};
 
@@ -81,6 +81,11 @@ pub fn argv(
     if !vm.shares.is_empty() {
         let share = |share: &Share| format!("tag={},socket={}", share.tag, share_socket(id, share));
         option("fs", vm.shares.iter().map(share).collect());
+    }
+    if !vm.pci.is_empty() {
+        let device =
+            |address: &PciAddress| format!("path=/sys/bus/pci/devices/{address},id=pci-{address}");
+        option("device", vm.pci.iter().map(device).collect());
     }
     if vm.tpm.is_some() {
         option("tpm", vec![format!("socket={}", tpm_socket(id))]);

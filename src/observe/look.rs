@@ -10,8 +10,8 @@ use zbus::Connection;
 
 use super::look_network::network_facts;
 use super::{
-    Detail, HeldBy, Hypervisor, NetworkFacts, Networkd, Observed, Remains, Specification, Storage,
-    SystemdVersion, TuningFacts, units,
+    Detail, HeldBy, Hypervisor, NetworkFacts, Networkd, Observed, PciDevices, Remains,
+    Specification, Storage, SystemdVersion, TuningFacts, units,
 };
 use crate::booted::Booted;
 use crate::files;
@@ -77,6 +77,7 @@ pub async fn observe(
         held: held()?,
         storage: Storage::default(),
         tuning: TuningFacts::default(),
+        pci: PciDevices::default(),
         network,
     })
 }

@@ -8,6 +8,7 @@ mod look;
 mod look_network;
 mod network;
 mod observed;
+mod pci;
 mod running;
 mod storage;
 mod tuning;
@@ -27,6 +28,7 @@ pub use observed::{
     Admin, Detail, HeldBy, Hypervisor, Link, LinkKind, Networkd, Observed, Remains, Specification,
     SystemdVersion, Traffic, Unit, UnitFacts, UnitOrigin, UnitState,
 };
+pub use pci::{Iommu, PciDevice, PciDevices, Vfio};
 pub use running::{Running, Usage};
 pub use storage::{Below, Holder, MadeDisk, Storage, disks, storage};
 pub use tuning::{Noted, TuningFacts, tuning, tuning_note};

@@ -8,7 +8,7 @@ use std::fmt;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{NetworkFacts, Storage, TuningFacts};
+use super::{NetworkFacts, PciDevices, Storage, TuningFacts};
 use crate::booted::Booted;
 use crate::host::{Isolation, Mac, VmId};
 use crate::hypervisor::Version;
@@ -35,6 +35,8 @@ pub struct Observed {
     pub storage: Storage,
     /// Likewise: see `observe::tuning`.
     pub tuning: TuningFacts,
+    /// Likewise: see `pci::look`.
+    pub pci: PciDevices,
 }
 
 impl Observed {

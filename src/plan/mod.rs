@@ -11,6 +11,7 @@ mod live;
 mod network;
 mod network_plan;
 mod obstacle;
+mod pci;
 mod request;
 mod services;
 mod storage;
@@ -26,7 +27,7 @@ use std::num::NonZeroUsize;
 use ipnet::IpNet;
 
 use crate::generation::Manifest;
-use crate::host::{DiskName, Isolation, LinkName, Vm, VmId};
+use crate::host::{DiskName, Isolation, LinkName, PciAddress, Vm, VmId};
 use crate::network::Backend;
 use crate::observe::{HeldBy, Networkd, Observed};
 
@@ -40,6 +41,7 @@ pub use network_plan::{
     SysctlStep, VlanStep, Warning,
 };
 pub use obstacle::Obstacle;
+pub use pci::PciStep;
 pub use request::{OnFailure, Pending, Request, Switch};
 pub(crate) use services::{defaults, forwarding};
 pub use storage::{DiskStep, GrowWhen, ImageStep, differs_from_made};
@@ -71,6 +73,8 @@ pub struct Plan {
     pub images: Vec<ImageStep>,
     /// What becomes of disks, and what somebody should know of them.
     pub disks: BTreeMap<(VmId, DiskName), DiskStep>,
+    /// Devices that VMs take from the host, and that it gets back.
+    pub pci: BTreeMap<PciAddress, PciStep>,
     pub network: NetworkPlan,
     pub tuning: TuningPlan,
     /// Files of the administrator that change units, and of which VMs: they are left alone.
@@ -186,6 +190,7 @@ impl Plan {
             && self.network.is_empty()
             && self.tuning.is_empty()
             && self.images.is_empty()
+            && self.pci.is_empty()
             && !self.disks.values().any(DiskStep::is_done_now)
     }
 
@@ -282,10 +287,12 @@ fn draft(wanted: &Manifest, observed: &Observed, request: &Request) -> Plan {
         remove_files: Vec::new(),
         images: Vec::new(),
         disks: BTreeMap::new(),
+        pci: BTreeMap::new(),
         network: NetworkPlan::default(),
         tuning: TuningPlan::default(),
     };
     storage::steps(&mut plan, wanted, observed, request);
+    pci::steps(&mut plan, wanted, observed, request);
     network::steps(&mut plan, &wanted.host, observed, request);
     uplink::steps(&mut plan, &wanted.host, observed, request);
     services::steps(&mut plan, &wanted.host, observed, request);

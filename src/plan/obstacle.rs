@@ -2,10 +2,11 @@
 
 use super::network::is_our_bridge;
 use super::services::{Overlap, overlaps};
-use super::{Action, Plan, Request, RulesStep, storage, uplink};
+use super::{Action, Plan, Request, RulesStep, pci, storage, uplink};
 use crate::generation::Manifest;
 use crate::host::{
-    AbsolutePath, DiskName, LinkName, NetworkBackend, NetworkKind, NetworkName, Size, VmId,
+    AbsolutePath, DiskName, IommuGroup, LinkName, NetworkBackend, NetworkKind, NetworkName,
+    PciAddress, Size, VmId,
 };
 use crate::hypervisor::Version;
 use crate::network::Backend;
@@ -149,6 +150,63 @@ pub enum Obstacle {
         program: &'static str,
         needs: String,
     },
+    #[error(
+        "VM {vm} cannot start: there is no PCI device {address} on this host; `lspci -D` lists those that there are"
+    )]
+    NoPciDevice { vm: VmId, address: PciAddress },
+    #[error(
+        "VM {vm} cannot have PCI devices: this host has no IOMMU that is on. Switch it on in the firmware's settings \
+         (VT-d, AMD-Vi), and on Intel boot the host with `intel_iommu=on` (NixOS: `boot.kernelParams`)"
+    )]
+    NoIommu { vm: VmId },
+    #[error(
+        "VM {vm} cannot have PCI devices: this host's kernel has no driver vfio-pci; install the package of the \
+         kernel's modules that has it"
+    )]
+    NoVfio { vm: VmId },
+    #[error(
+        "VM {vm} cannot have the PCI device {address}: the IOMMU does not cover it, and it could write anywhere"
+    )]
+    NoIommuGroup { vm: VmId, address: PciAddress },
+    #[error(
+        "VM {vm} cannot have the PCI device {address}: the host itself uses it, for {what}; stop that first, or \
+         name another device"
+    )]
+    PciInUse {
+        vm: VmId,
+        address: PciAddress,
+        what: String,
+    },
+    #[error(
+        "VM {vm} cannot have the PCI device {address}: VM {other} runs with it; stop or restart that first"
+    )]
+    PciHeld {
+        vm: VmId,
+        address: PciAddress,
+        other: VmId,
+    },
+    #[error(
+        "VM {vm} cannot have the PCI device {address} alone: the IOMMU cannot keep it apart from {others} of \
+         group {group}, which the host has; give the VM those as well (`[[vm.{vm}.pci]]`), or put the device into \
+         another slot"
+    )]
+    GroupOfHost {
+        vm: VmId,
+        address: PciAddress,
+        group: IommuGroup,
+        others: String,
+    },
+    #[error(
+        "VM {vm} cannot have the PCI device {address}: it is in IOMMU group {group} with {other}, which VM {others} \
+         has; one VM has to have all of a group"
+    )]
+    GroupOfTwo {
+        vm: VmId,
+        address: PciAddress,
+        group: IommuGroup,
+        other: PciAddress,
+        others: VmId,
+    },
 }
 
 fn held(path: &AbsolutePath, holder: &Holder) -> String {
@@ -234,6 +292,7 @@ pub(super) fn obstacles(
         }
     }
     obstacles.extend(storage::obstacles(plan, wanted, observed));
+    obstacles.extend(pci::obstacles(plan, wanted, observed));
     let takes_a_name = |file: &&String| {
         file.as_str() == "nkudo-vm@.service"
             || plan.vms.keys().any(|id| vm_unit_name(id) == file.as_str())

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-use super::{Action, BridgeStep, Change, Cost, DiskStep, GrowWhen, Plan, Reason, VmStep};
+use super::{Action, BridgeStep, Change, Cost, DiskStep, GrowWhen, PciStep, Plan, Reason, VmStep};
 use crate::host::{DiskOrigin, Isolation, Location, VmId};
 use crate::observe::HeldBy;
 
@@ -12,7 +12,7 @@ use crate::observe::HeldBy;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct HostStep {
-    /// What it is about: `bridge`, `tap`, `networkd-file`, `systemd`.
+    /// What it is about: `bridge`, `tap`, `networkd-file`, `pci`, `systemd`.
     pub(super) kind: &'static str,
     pub(super) name: String,
     /// `create`, `change`, `remove`, `keep`, `attach`, `write`, `reload`.
@@ -108,7 +108,16 @@ impl Plan {
             },
             text: format!("disk {name} of {id}: {step}"),
         });
-        images.chain(disks).collect()
+        let devices = self.pci.iter().map(|(address, step)| HostStep {
+            kind: "pci",
+            name: address.to_string(),
+            action: match step {
+                PciStep::Take { .. } => "take",
+                PciStep::GiveBack { .. } => "give-back",
+            },
+            text: format!("PCI device {address}: {step}"),
+        });
+        images.chain(disks).chain(devices).collect()
     }
 }
 
@@ -258,6 +267,23 @@ impl fmt::Display for DiskStep {
                 None => Ok(()),
             },
             _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for PciStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let driver = |driver: &Option<String>| match driver {
+            Some(name) => format!("the driver {name}"),
+            None => "no driver".to_owned(),
+        };
+        match self {
+            Self::Take { vm, from } => {
+                write!(f, "bind to vfio-pci, for {vm}; it has {} now", driver(from))
+            }
+            Self::GiveBack { vm, to } => {
+                write!(f, "give back from {vm} to the host; it had {}", driver(to))
+            }
         }
     }
 }

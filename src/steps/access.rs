@@ -1,13 +1,13 @@
-//! `ExecStartPre=+` and `ExecStopPost=+`: the VM's user may use its disks while the VM runs.
+//! `ExecStartPre=+` and `ExecStopPost=+`: the VM's user may use its disks and PCI devices while the VM runs.
 //!
-//! They change the access control lists of the disks that the booted
+//! They change the access control lists of the disks and the IOMMU groups that the booted
 //! specification names, and nothing else.
 
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
 use anyhow::{Context as _, bail};
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
@@ -24,6 +24,13 @@ pub(super) fn grant(context: &Context) -> anyhow::Result<StepExit> {
         grant_file(uid, path, access)
             .with_context(|| format!("cannot let VM {} use its disk {path}", context.id()))?;
     }
+    for path in devices(context) {
+        change(&path, Kind::CharacterDevice, |acl| {
+            acl.revoke(DYNAMIC_UIDS);
+            acl.grant(uid, READ | WRITE);
+        })
+        .with_context(|| format!("cannot let VM {} use its PCI device {path}", context.id()))?;
+    }
     Ok(StepExit::Done)
 }
 
@@ -33,7 +40,7 @@ pub fn grant_disk(uid: u32, disk: &Disk) -> anyhow::Result<()> {
 }
 
 fn grant_file(uid: u32, path: &AbsolutePath, access: DiskAccess) -> anyhow::Result<()> {
-    change(path, |acl| match access {
+    change(path.as_path(), Kind::Disk, |acl| match access {
         DiskAccess::ReadWrite => {
             // Nobody else's VM has a disk that this one writes: what earlier runs that were
             // killed have left goes.
@@ -59,6 +66,19 @@ pub(super) fn revoke(context: &Context) -> StepExit {
             );
         }
     }
+    for path in devices(context) {
+        match change(&path, Kind::CharacterDevice, |acl| {
+            acl.revoke(DYNAMIC_UIDS);
+        }) {
+            // The device was pulled out.
+            Err(_) if !path.exists() => {}
+            Err(err) => tracing::warn!(
+                "cannot take the PCI device {path} back from VM {}: {err:#}",
+                context.id()
+            ),
+            Ok(()) => {}
+        }
+    }
     StepExit::Done
 }
 
@@ -68,7 +88,7 @@ pub fn revoke_disk(uid: Option<u32>, disk: &Disk) -> anyhow::Result<()> {
 }
 
 fn revoke_file(uid: Option<u32>, path: &AbsolutePath, access: DiskAccess) -> anyhow::Result<()> {
-    change(path, |acl| match (access, uid) {
+    change(path.as_path(), Kind::Disk, |acl| match (access, uid) {
         (DiskAccess::ReadWrite, _) => acl.revoke(DYNAMIC_UIDS),
         // Other VMs may read it too.
         (DiskAccess::ReadOnly, Some(uid)) => acl.revoke(uid..=uid),
@@ -96,6 +116,13 @@ fn disks(context: &Context) -> Vec<Disk> {
     vm.disks.iter().cloned().chain(seed).collect()
 }
 
+/// The files of the IOMMU groups of the VM's PCI devices. Who has VFIO's other file, which everybody may open, has
+/// no device by it.
+fn devices(context: &Context) -> Vec<Utf8PathBuf> {
+    let groups = context.booted.iommu_groups.iter();
+    groups.map(|group| group.device_file()).collect()
+}
+
 /// A disk's file, and the image below it, which the VM reads.
 fn uses(disk: &Disk) -> impl Iterator<Item = (&AbsolutePath, DiskAccess)> {
     let backing = disk.backing.iter();
@@ -103,13 +130,26 @@ fn uses(disk: &Disk) -> impl Iterator<Item = (&AbsolutePath, DiskAccess)> {
         .chain(backing.map(|path| (path, DiskAccess::ReadOnly)))
 }
 
-fn change(path: &AbsolutePath, change: impl FnOnce(&mut Acl)) -> anyhow::Result<()> {
-    let fd = trusted_path::open(path.as_path())?;
+/// What a file has to be for root to change who may use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Disk,
+    CharacterDevice,
+}
+
+fn change(path: &Utf8Path, kind: Kind, change: impl FnOnce(&mut Acl)) -> anyhow::Result<()> {
+    let fd = trusted_path::open(path)?;
     // By this path, since a descriptor of O_PATH has no extended attributes of its own.
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let file = std::fs::metadata(&path)?;
-    if !file.is_file() && !file.file_type().is_block_device() {
-        bail!("it is neither a regular file nor a block device");
+    match kind {
+        Kind::Disk if !file.is_file() && !file.file_type().is_block_device() => {
+            bail!("it is neither a regular file nor a block device");
+        }
+        Kind::CharacterDevice if !file.file_type().is_char_device() => {
+            bail!("it is no character device");
+        }
+        Kind::Disk | Kind::CharacterDevice => {}
     }
     let old = read(&path)?;
     let old = match &old {

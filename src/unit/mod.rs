@@ -26,7 +26,7 @@ pub use property::{Property, Value};
 pub use readiness::{readiness, readiness_socket, readiness_unit_name};
 pub use setting::{Bind, Exec, Privilege, Section, Setting};
 pub use vm::{
-    GENERATION_FIELD, Programs, RUNTIME_ROOT, TRANSIENT, slice_name, vm_unit, vm_unit_name,
+    GENERATION_FIELD, Programs, RUNTIME_ROOT, Source, TRANSIENT, slice_name, vm_unit, vm_unit_name,
 };
 
 /// One unit, its settings in the order in which a reader should meet them.

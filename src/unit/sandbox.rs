@@ -1,7 +1,9 @@
 //! The sandbox of a VM's unit: a root directory of its own, into which only the hypervisor, its
 //! libraries and this VM's files are bound.
 
-use crate::host::{AbsolutePath, Disk, DiskAccess, Vm, VmId};
+use std::collections::BTreeSet;
+
+use crate::host::{AbsolutePath, Disk, DiskAccess, IommuGroup, VFIO_CONTAINER, Vm, VmId};
 
 use super::companion::sockets_directory;
 use super::readiness::socket_bind;
@@ -25,7 +27,14 @@ pub(super) const HARDENED: [&str; 12] = [
 ];
 
 impl Builder {
-    pub(super) fn sandbox(&mut self, id: &VmId, vm: &Vm, seed: Option<&Disk>, programs: &Programs) {
+    pub(super) fn sandbox(
+        &mut self,
+        id: &VmId,
+        vm: &Vm,
+        seed: Option<&Disk>,
+        groups: &BTreeSet<IommuGroup>,
+        programs: &Programs,
+    ) {
         self.service("DynamicUser", Setting::Flag(true));
         self.service("User", text(user_name(id)));
         self.service("SupplementaryGroups", words(["kvm"]));
@@ -36,7 +45,7 @@ impl Builder {
         self.service("RootDirectoryStartOnly", Setting::Flag(true));
         self.service("MountAPIVFS", Setting::Flag(true));
         self.service("BindLogSockets", Setting::Flag(true));
-        self.binds(id, vm, seed, programs);
+        self.binds(id, vm, seed, groups, programs);
         self.service("PrivateDevices", Setting::Flag(true));
         self.service("DevicePolicy", text("closed"));
         self.service(
@@ -61,6 +70,9 @@ impl Builder {
                     },
                 },
             );
+        }
+        for path in vfio_files(vm, groups) {
+            self.service("DeviceAllow", Setting::Device { path, access: "rw" });
         }
         self.service("CapabilityBoundingSet", Setting::NoCapabilities);
         for key in HARDENED.into_iter().chain([
@@ -105,7 +117,14 @@ impl Builder {
         );
     }
 
-    fn binds(&mut self, id: &VmId, vm: &Vm, seed: Option<&Disk>, programs: &Programs) {
+    fn binds(
+        &mut self,
+        id: &VmId,
+        vm: &Vm,
+        seed: Option<&Disk>,
+        groups: &BTreeSet<IommuGroup>,
+        programs: &Programs,
+    ) {
         let system = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/nix/store"];
         let is_bound = |path: &str| {
             ["/usr/", "/nix/store/"]
@@ -134,6 +153,7 @@ impl Builder {
         // With PrivateDevices= the VM's /dev holds no more than null, zero, random and their like,
         // and this.
         let mut read_write = vec![Bind::same("/dev/kvm")];
+        read_write.extend(vfio_files(vm, groups).map(|path| Bind::same(&path)));
         read_write.extend(
             vm.files()
                 .map(AbsolutePath::as_str)
@@ -147,4 +167,11 @@ impl Builder {
         read_write.extend(socket_bind(id, vm));
         self.service("BindPaths", Setting::Binds(read_write));
     }
+}
+
+/// By what the VMM has the VM's PCI devices: a group's file, for all devices of the group that are VFIO's.
+fn vfio_files(vm: &Vm, groups: &BTreeSet<IommuGroup>) -> impl Iterator<Item = String> {
+    let container = (!vm.pci.is_empty()).then(|| VFIO_CONTAINER.to_owned());
+    let groups = groups.iter().map(|group| group.device_file().into_string());
+    container.into_iter().chain(groups)
 }

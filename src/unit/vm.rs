@@ -1,11 +1,12 @@
 //! The unit of a VM.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Machined, Ready, Restart, Vm, VmId};
+use crate::host::{IommuGroup, Machined, Ready, Restart, Size, Vm, VmId};
 use crate::hypervisor::{self, Version};
 use crate::seed;
 
@@ -18,6 +19,9 @@ use super::setting::{Exec, Privilege, Section, Setting};
 pub const RUNTIME_ROOT: &str = "/run/nkudo";
 /// Stops all VMs in their order when the host shuts down; a file.
 const SHUTDOWN_UNIT: &str = "nkudo-shutdown.service";
+/// What may be pinned for PCI devices besides the guest's memory: memory of the devices themselves, which some
+/// kernels count too.
+const PINNED_BESIDES: Size = Size::from_mib(1024);
 /// Where systemd keeps the text of transient units (systemd.unit(5)).
 pub const TRANSIENT: &str = "/run/systemd/transient";
 
@@ -64,13 +68,26 @@ pub(super) fn user_name(id: &VmId) -> String {
     format!("nkudo_{hash}")
 }
 
-/// The unit that runs `vm`. `digest` and `generation` identify what it was made from.
+/// What identifies what a unit was made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    pub digest: &'a str,
+    pub generation: u64,
+}
+
+/// The unit that runs `vm`. `groups` are those of its PCI devices, which are known only once it starts.
 ///
 /// Everything in it is one of three things: what systemd does for the VM (starting, stopping,
 /// restarting, accounting), what the VM may use, and the sandbox. The sandbox is a root directory
 /// of the VM's own into which only the hypervisor, its libraries and this VM's files are bound:
 /// another VM's disk is not merely forbidden, it is not there, whatever its mode.
-pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation: u64) -> Unit {
+pub fn vm_unit(
+    id: &VmId,
+    vm: &Vm,
+    programs: &Programs,
+    source: Source<'_>,
+    groups: &BTreeSet<IommuGroup>,
+) -> Unit {
     let runtime_dir = format!("{RUNTIME_ROOT}/vms/{id}");
     let mut unit = Builder::default();
     unit.unit("Description", text(format!("Virtual machine {id}")));
@@ -118,7 +135,7 @@ pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation
         programs.hypervisor_version,
         &runtime_dir,
     ));
-    let needs_grant = !vm.disks.is_empty() || seed.is_some();
+    let needs_grant = !vm.disks.is_empty() || seed.is_some() || !vm.pci.is_empty();
 
     unit.service("Type", text("exec"));
     if needs_grant {
@@ -161,11 +178,12 @@ pub fn vm_unit(id: &VmId, vm: &Vm, programs: &Programs, digest: &str, generation
 
     unit.service("Slice", text(slice_name()));
     unit.limits(vm);
+    unit.locked_memory(vm);
 
     unit.service("RuntimeDirectory", words([format!("nkudo/vms/{id}")]));
     unit.service("RuntimeDirectoryMode", Setting::Mode(0o700));
-    unit.journal(id, digest, generation);
-    unit.sandbox(id, vm, seed.as_ref(), programs);
+    unit.journal(id, source);
+    unit.sandbox(id, vm, seed.as_ref(), groups, programs);
     Unit {
         name: vm_unit_name(id),
         settings: unit.settings,
@@ -241,11 +259,20 @@ impl Builder {
         }
     }
 
-    fn journal(&mut self, id: &VmId, digest: &str, generation: u64) {
+    /// The kernel counts what it pins for devices, which is all of the guest's memory, against this limit, and
+    /// the VMM has no CAP_IPC_LOCK.
+    fn locked_memory(&mut self, vm: &Vm) {
+        if !vm.pci.is_empty() {
+            let most = vm.memory.max.bytes().saturating_add(PINNED_BESIDES.bytes());
+            self.service("LimitMEMLOCK", Setting::Number(most));
+        }
+    }
+
+    fn journal(&mut self, id: &VmId, source: Source<'_>) {
         let fields = [
             ("NKUDO_VM", id.to_string()),
-            ("NKUDO_DIGEST", digest.to_owned()),
-            (GENERATION_FIELD, generation.to_string()),
+            ("NKUDO_DIGEST", source.digest.to_owned()),
+            (GENERATION_FIELD, source.generation.to_string()),
         ];
         for (name, value) in fields {
             self.service("LogExtraFields", Setting::JournalField { name, value });
@@ -264,8 +291,12 @@ mod tests {
         Sharing, Size, TimeSpan, Trust, Vcpus,
     };
     use crate::unit::{Property, Value};
-    use std::collections::BTreeSet;
     use std::num::NonZeroU8;
+
+    const SOURCE: Source<'_> = Source {
+        digest: "d1",
+        generation: 7,
+    };
 
     fn path(text: &str) -> AbsolutePath {
         text.parse().unwrap()
@@ -311,6 +342,7 @@ mod tests {
             }],
             cloud_init: None,
             shares: Vec::new(),
+            pci: Vec::new(),
             tpm: None,
             watchdog: crate::host::Watchdog::Off,
             panic: crate::host::Panic::Unseen,
@@ -344,7 +376,7 @@ mod tests {
     #[test]
     fn the_text_form_is_what_a_reader_expects() {
         let (id, vm, programs) = sample();
-        let text = vm_unit(&id, &vm, &programs, "d1", 7).text();
+        let text = vm_unit(&id, &vm, &programs, SOURCE, &BTreeSet::new()).text();
         for line in [
             "ExecStart=:/usr/bin/cloud-hypervisor --api-socket path=/run/nkudo/vms/web/api.sock \
              --log-file /tmp/cloud-hypervisor.log --event-monitor path=/tmp/cloud-hypervisor.events --cpus boot=1,max=1 --memory size=64M \
@@ -367,7 +399,7 @@ mod tests {
     #[test]
     fn the_dbus_form_carries_the_arguments_as_they_are() {
         let (id, vm, programs) = sample();
-        let properties = vm_unit(&id, &vm, &programs, "d1", 7).properties();
+        let properties = vm_unit(&id, &vm, &programs, SOURCE, &BTreeSet::new()).properties();
         let start = properties
             .iter()
             .find(|property| property.name == "ExecStartEx");
@@ -393,8 +425,38 @@ mod tests {
     fn a_vm_without_a_disk_is_granted_none() {
         let (id, mut vm, programs) = sample();
         vm.disks.clear();
-        let text = vm_unit(&id, &vm, &programs, "d1", 7).text();
+        let text = vm_unit(&id, &vm, &programs, SOURCE, &BTreeSet::new()).text();
         assert!(!text.contains("unit grant"), "{text}");
+    }
+
+    #[test]
+    fn a_vm_with_pci_devices_has_the_files_of_their_groups_and_no_others() {
+        let (id, mut vm, programs) = sample();
+        vm.pci = vec![
+            "0000:01:00.0".parse().unwrap(),
+            "0000:01:00.1".parse().unwrap(),
+        ];
+        let groups = BTreeSet::from([IommuGroup(12)]);
+        let text = vm_unit(&id, &vm, &programs, SOURCE, &groups).text();
+        for line in [
+            "DeviceAllow=/dev/vfio/vfio rw",
+            "DeviceAllow=/dev/vfio/12 rw",
+            "BindPaths=-/dev/kvm -/dev/vfio/vfio -/dev/vfio/12",
+            // 64 MiB of the guest's, and 1 GiB.
+            "LimitMEMLOCK=1140850688",
+        ] {
+            assert!(
+                text.lines().any(|have| have.starts_with(line)),
+                "{line}\nis not in\n{text}"
+            );
+        }
+        assert!(
+            text.contains(
+                "--device path=/sys/bus/pci/devices/0000:01:00.0,id=pci-0000:01:00.0 \
+                 path=/sys/bus/pci/devices/0000:01:00.1,id=pci-0000:01:00.1"
+            ),
+            "{text}"
+        );
     }
 
     #[test]

@@ -269,6 +269,7 @@ impl Host {
             "/run/nkudo/held",
             "/run/nkudo/seeds",
             "/run/nkudo/companions",
+            "/run/nkudo/pci",
             "-mindepth",
             "1",
         ]);

@@ -46,6 +46,7 @@ mod network_manager;
 mod nix;
 mod operating;
 mod packets;
+mod pci;
 mod peer;
 mod programs;
 mod ready;
@@ -84,6 +85,41 @@ enum Needs {
     /// A machine, and something here that reads a FAT volume.
     FatReader,
 }
+
+/// All cases, with what they need.
+const THEMES: &[(Needs, &[Case])] = &[
+    (Needs::Nothing, vmms::CASES),
+    (Needs::Machine, machine::CASES),
+    (Needs::Machine, hello::CASES),
+    (Needs::Machine, switching::CASES),
+    (Needs::Machine, life::CASES),
+    (Needs::Machine, live::CASES),
+    (Needs::Machine, machined::CASES),
+    (Needs::Machine, network::CASES),
+    (Needs::Machine, network_manager::CASES),
+    (Needs::Machine, packets::CASES),
+    (Needs::Machine, ready::CASES),
+    (Needs::Machine, disks::CASES),
+    (Needs::Machine, status::CASES),
+    (Needs::Machine, ssh::CASES),
+    (Needs::Machine, console::CASES),
+    (Needs::Machine, operating::CASES),
+    (Needs::Machine, symptoms::CASES),
+    (Needs::Machine, doctor::CASES),
+    (Needs::Machine, images::CASES),
+    (Needs::Machine, fetching::CASES),
+    (Needs::Machine, sandbox::CASES),
+    (Needs::Machine, escapes::CASES),
+    (Needs::Machine, first_boot::CASES),
+    (Needs::FatReader, first_boot::READ),
+    (Needs::Machine, companions::CASES),
+    (Needs::Machine, pci::CASES),
+    (Needs::Machine, boot::CASES),
+    (Needs::Machine, refusals::CASES),
+    (Needs::Machine, interruption::CASES),
+    (Needs::Machine, tuning::CASES),
+    (Needs::Machine, nix::CASES),
+];
 
 fn main() -> std::process::ExitCode {
     if is_named(stand_in::NAME) {
@@ -127,45 +163,13 @@ fn main() -> std::process::ExitCode {
             eprintln!("host: the cases that need a machine are ignored: {reason}");
         }
     }
-    let themes: &[(Needs, &[Case])] = &[
-        (Needs::Nothing, vmms::CASES),
-        (Needs::Machine, machine::CASES),
-        (Needs::Machine, hello::CASES),
-        (Needs::Machine, switching::CASES),
-        (Needs::Machine, life::CASES),
-        (Needs::Machine, live::CASES),
-        (Needs::Machine, machined::CASES),
-        (Needs::Machine, network::CASES),
-        (Needs::Machine, network_manager::CASES),
-        (Needs::Machine, packets::CASES),
-        (Needs::Machine, ready::CASES),
-        (Needs::Machine, disks::CASES),
-        (Needs::Machine, status::CASES),
-        (Needs::Machine, ssh::CASES),
-        (Needs::Machine, console::CASES),
-        (Needs::Machine, operating::CASES),
-        (Needs::Machine, symptoms::CASES),
-        (Needs::Machine, doctor::CASES),
-        (Needs::Machine, images::CASES),
-        (Needs::Machine, fetching::CASES),
-        (Needs::Machine, sandbox::CASES),
-        (Needs::Machine, escapes::CASES),
-        (Needs::Machine, first_boot::CASES),
-        (Needs::FatReader, first_boot::READ),
-        (Needs::Machine, companions::CASES),
-        (Needs::Machine, boot::CASES),
-        (Needs::Machine, refusals::CASES),
-        (Needs::Machine, interruption::CASES),
-        (Needs::Machine, tuning::CASES),
-        (Needs::Machine, nix::CASES),
-    ];
     let no_reader = first_boot::Reader::all().is_empty();
     if no_reader && !arguments.list {
         eprintln!(
             "host: one case is ignored: the kernel has no vfat, and there is no mcopy in PATH"
         );
     }
-    let trials = themes
+    let trials = THEMES
         .iter()
         .copied()
         .flat_map(|(needs, cases)| cases.iter().map(move |case| (needs, case)))

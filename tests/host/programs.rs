@@ -37,6 +37,13 @@ fn make() -> TempDir {
         &std::env::current_exe().unwrap(),
         &bin.join(network_manager::NAME),
     );
+    // For what the real one can do only where there is hardware for it.
+    let stand_in = layer.path().join("usr/local/lib/stand-in");
+    fs::create_dir_all(&stand_in).unwrap();
+    put(
+        &std::env::current_exe().unwrap(),
+        &stand_in.join(stand_in::NAME),
+    );
     let units = layer.path().join("etc/systemd/system");
     fs::create_dir_all(&units).unwrap();
     for unit in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/units")).unwrap() {

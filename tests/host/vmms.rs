@@ -368,6 +368,22 @@ const REFUSED: &[(&[&str], i32, &str)] = &[
         "Error binding to the host-side Unix socket",
     ),
     (
+        &[
+            "--kernel",
+            "guest",
+            "--device",
+            "path=/sys/bus/pci/devices/ffff:ff:1f.7,id=pci-ffff:ff:1f.7",
+            "path=/sys/bus/pci/devices/ffff:ff:1f.6,id=pci-ffff:ff:1f.6",
+        ],
+        1,
+        "Cannot create a VFIO device",
+    ),
+    (
+        &["--kernel", "guest", "--device", "id=pci-ffff:ff:1f.7"],
+        1,
+        "VFIO device config must specify `path=` or `fd=`",
+    ),
+    (
         &["--kernel", "guest", "--api-socket", "path=missing/api.sock"],
         1,
         "Error creation API server's socket",

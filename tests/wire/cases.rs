@@ -9,7 +9,7 @@ use nkudo::generation::{Manifest, Origin, Rendering};
 use nkudo::host::VmId;
 use nkudo::hypervisor::Version;
 use nkudo::observe::{
-    Hypervisor, NetworkFacts, Networkd, Observed, Storage, SystemdVersion, TuningFacts,
+    Hypervisor, NetworkFacts, Networkd, Observed, PciDevices, Storage, SystemdVersion, TuningFacts,
 };
 use nkudo::plan::{OnFailure, Request, Switch, plan};
 use nkudo::systemd::JobError;
@@ -91,6 +91,7 @@ fn switch(ids: &[&str], starts: &[(&str, Start)], switch: Switch) -> (Outcome, S
             held: BTreeMap::new(),
             storage: Storage::default(),
             tuning: TuningFacts::default(),
+            pci: PciDevices::default(),
             network: NetworkFacts::default(),
         };
         let plan = plan(&wanted, &observed, &Request::Switch(switch)).unwrap();

@@ -20,6 +20,7 @@ mod doc;
 mod host;
 mod image;
 mod network;
+mod pci;
 mod reference;
 mod share;
 mod tuning;

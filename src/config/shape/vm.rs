@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 
 use super::cloud_init::CloudInitTable;
 use super::disk::DiskTable;
+use super::pci::PciTable;
 use super::share::ShareTable;
 use super::value::{Address, Mac, MaybeCidr, Name, OneOrMore, Path, Size, TimeSpan};
 
@@ -88,6 +89,12 @@ pub struct VmTable {
     /// Default: `[]`
     /// Becomes: `--fs`, and a unit that runs virtiofsd
     pub share: Option<Vec<ShareTable>>,
+
+    /// PCI devices of the host that the guest has, one `[[vm.<id>.pci]]` each.
+    ///
+    /// Default: `[]`
+    /// Becomes: `--device`, `LimitMEMLOCK=`, and the driver `vfio-pci`
+    pub pci: Option<Vec<PciTable>>,
 
     /// Whether the VM has a TPM 2.0, whose state is kept in `vms/<id>/tpm` of the state directory.
     ///

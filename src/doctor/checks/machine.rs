@@ -126,14 +126,3 @@ pub(super) fn units(
     }
     checks
 }
-
-pub(super) fn iommu(facts: &Facts) -> Check {
-    Check::ok(
-        "iommu",
-        if facts.iommu {
-            "on: devices can be handed to VMs"
-        } else {
-            "off: devices cannot be handed to VMs"
-        },
-    )
-}

@@ -11,7 +11,7 @@ mod storage;
 mod tuning;
 
 use super::facts::{Distribution, Facts, HostState};
-use super::{Check, vm};
+use super::{Check, pci, vm};
 use crate::host::VmId;
 
 /// Everything, or what concerns one VM: of the host only what is wrong, then that VM.
@@ -82,7 +82,11 @@ fn host(facts: &Facts) -> Vec<Check> {
                 manifest,
                 *machined,
             ));
-            checks.push(machine::iommu(facts));
+            checks.extend(pci::checks(
+                facts.distribution,
+                &facts.pci,
+                &manifest.host.vms,
+            ));
         }
         checks.push(network::networkd(
             facts.distribution,

@@ -1,5 +1,6 @@
 //! What the VMM opens.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _};
 use std::os::fd::{BorrowedFd, RawFd};
@@ -36,6 +37,7 @@ pub(super) fn open(options: &Options) -> Result<Devices, Chain> {
             is_a_tap(*fd, queues.len())?;
         }
     }
+    files.extend(vfio(&options.devices)?);
     let vsock = options.vsock.as_ref().map(UnixListener::bind).transpose();
     let vsock = vsock.map_err(|err| {
         device([
@@ -59,6 +61,35 @@ pub(super) fn open(options: &Options) -> Result<Devices, Chain> {
         _files: files,
         _vsock: vsock,
     })
+}
+
+/// Opens what the real one has PCI devices by: each one's group, which it finds in sysfs.
+fn vfio(devices: &[PathBuf]) -> Result<Vec<File>, Chain> {
+    let cannot = |what: String, err: io::Error| {
+        device([
+            "Cannot create a VFIO device".to_owned(),
+            what,
+            err.to_string(),
+        ])
+    };
+    let open = |path: PathBuf| {
+        let file = File::options().read(true).write(true).open(&path);
+        file.map_err(|err| cannot(format!("failed to open {}", path.display()), err))
+    };
+    let mut files = Vec::new();
+    let mut groups = BTreeSet::new();
+    for path in devices {
+        if files.is_empty() {
+            files.push(open("/dev/vfio/vfio".into())?);
+        }
+        let group = fs::read_link(path.join("iommu_group"));
+        let group = group.map_err(|err| cannot("Invalid path".to_owned(), err))?;
+        groups.extend(group.file_name().map(ToOwned::to_owned));
+    }
+    for group in groups {
+        files.push(open(PathBuf::from("/dev/vfio").join(group))?);
+    }
+    Ok(files)
 }
 
 /// Connects to those that serve devices, and waits for one that is not there yet, as the real one does.

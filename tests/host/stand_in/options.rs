@@ -26,6 +26,8 @@ pub(super) struct Options {
     pub(super) vsock: Option<PathBuf>,
     /// Where others serve devices: virtiofsd, swtpm.
     pub(super) sockets: Vec<PathBuf>,
+    /// PCI devices of the host, by their directories in sysfs.
+    pub(super) devices: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
@@ -79,7 +81,7 @@ const SINGLE: [&str; 15] = [
     "console",
 ];
 /// Those with several values. Release 53 takes them twice too; 46 to 51 do not, and nkudo runs with those.
-const SEVERAL: [&str; 3] = ["disk", "net", "fs"];
+const SEVERAL: [&str; 4] = ["disk", "net", "fs", "device"];
 /// Those without a value.
 const FLAGS: [&str; 2] = ["watchdog", "pvpanic"];
 
@@ -205,8 +207,17 @@ impl Options {
                 .collect::<Result<_, _>>()?,
             vsock,
             sockets,
+            devices: all("device")
+                .map(|text| pci(text))
+                .collect::<Result<_, _>>()?,
         })
     }
+}
+
+fn pci(text: &str) -> Result<PathBuf, Vec<String>> {
+    let device = Keys::parse("device", text, &["path", "id"])?;
+    let missing = || vec!["VFIO device config must specify `path=` or `fd=`".to_owned()];
+    device.get("path").map(PathBuf::from).ok_or_else(missing)
 }
 
 /// The sockets of the devices that others serve.

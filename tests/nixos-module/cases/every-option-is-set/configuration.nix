@@ -39,7 +39,10 @@
       format = "raw";
     };
     vms = {
-      db.firmware = "/srv/nkudo/CLOUDHV.fd";
+      db = {
+        firmware = "/srv/nkudo/CLOUDHV.fd";
+        pci = [ { address = "0000:01:00.0"; } ];
+      };
       web = {
         vcpus = { boot = 2; max = 8; };
         memory = {

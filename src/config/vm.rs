@@ -19,7 +19,7 @@ use super::values;
 use crate::host::{
     AbsolutePath, Autostart, Boot, Disk, HugePages, Image, ImageBoot, ImageName, Limits, LinkName,
     Mac, Machined, Memory, Network, NetworkName, OnChange, OnTimeout, Panic, PciAddress, Ready,
-    Restart, Serial, Size, TimeSpan, Vcpus, Vm, VmId, Watchdog,
+    Restart, RngSource, Serial, Size, TimeSpan, Vcpus, Vm, VmId, Watchdog,
 };
 use crate::seed::{self, FirstBoot};
 
@@ -97,6 +97,7 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
         let state = format!("{}/vms/{id}/tpm", shared.state_dir).parse().ok();
         value.boolean().map(|wanted| state.filter(|_| wanted))
     });
+    let rng = table.read("rng", RngSource::default(), rng);
     let watchdog = table.read("watchdog", Watchdog::Off, |value| {
         value.boolean().map(Watchdog::of)
     });
@@ -151,6 +152,7 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
         cloud_init: cloud_init?,
         shares: directories?,
         pci: devices?,
+        rng: rng?,
         tpm: tpm?.flatten(),
         watchdog: watchdog?,
         panic: panic?,
@@ -313,6 +315,15 @@ fn present<T>(read: Option<Option<T>>) -> Option<Option<T>> {
         None => Some(None),
         Some(value) => value.map(Some),
     }
+}
+
+fn rng(value: &Value<'_>) -> Option<RngSource> {
+    let mut table = value.table()?;
+    let source = table.read("source", RngSource::default(), |value| {
+        values::choice(value, &RngSource::ALL.map(|source| (source.path(), source)))
+    });
+    table.finish();
+    source
 }
 
 fn cid(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Option<NonZeroU32> {

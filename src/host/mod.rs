@@ -21,6 +21,7 @@ mod network;
 mod nic;
 mod path;
 mod pci;
+mod rng;
 mod share;
 mod size;
 mod time_span;
@@ -54,6 +55,7 @@ pub use network::{
 pub use nic::{Nic, QueuePairs, TooManyQueues, Trust};
 pub use path::{AbsolutePath, BadPath};
 pub use pci::{BadPciAddress, IommuGroup, PciAddress, VFIO_CONTAINER};
+pub use rng::RngSource;
 pub use share::{BadShareTag, Share, ShareTag};
 pub use size::{BadSize, Size};
 pub use time_span::{BadTimeSpan, TimeSpan};

@@ -10,7 +10,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AbsolutePath, Balloon, CloudInit, Disk, Limits, Nic, PciAddress, Share, Size, TimeSpan, VmId,
+    AbsolutePath, Balloon, CloudInit, Disk, Limits, Nic, PciAddress, RngSource, Share, Size,
+    TimeSpan, VmId,
 };
 
 /// Everything about one VM that nkudo acts on. What a changed field costs is in `plan::cost`.
@@ -30,6 +31,8 @@ pub struct Vm {
     /// Devices of the host that are the guest's while it runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pci: Vec<PciAddress>,
+    #[serde(default, skip_serializing_if = "RngSource::is_default")]
+    pub rng: RngSource,
     /// Where the state of the VM's TPM is, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tpm: Option<AbsolutePath>,

@@ -6,7 +6,7 @@ use std::ops::RangeFrom;
 
 use crate::host::{
     Balloon, Boot, Disk, DiskAccess, DiskFormat, FreePages, HugePages, Memory, Nic, OnOom, Panic,
-    PciAddress, Rate, Ready, Serial, Share, Sharing, Vm, VmId, Watchdog,
+    PciAddress, Rate, Ready, RngSource, Serial, Share, Sharing, Vm, VmId, Watchdog,
 };
 use crate::unit::{share_socket, tpm_socket};
 
@@ -86,6 +86,9 @@ pub fn argv(
         let device =
             |address: &PciAddress| format!("path=/sys/bus/pci/devices/{address},id=pci-{address}");
         option("device", vm.pci.iter().map(device).collect());
+    }
+    if vm.rng != RngSource::default() {
+        option("rng", vec![format!("src={}", vm.rng)]);
     }
     if vm.tpm.is_some() {
         option("tpm", vec![format!("socket={}", tpm_socket(id))]);

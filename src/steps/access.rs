@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::acl::{Acl, DYNAMIC_UIDS, READ, WRITE};
 use super::{Context, StepExit, held, trusted_path};
-use crate::host::{AbsolutePath, Disk, DiskAccess};
+use crate::host::{AbsolutePath, Disk, DiskAccess, RngSource};
 use crate::seed;
 
 const ACL: &str = "system.posix_acl_access";
@@ -30,6 +30,15 @@ pub(super) fn grant(context: &Context) -> anyhow::Result<StepExit> {
             acl.grant(uid, READ | WRITE);
         })
         .with_context(|| format!("cannot let VM {} use its PCI device {path}", context.id()))?;
+    }
+    if let Some(path) = rng(context) {
+        // Other VMs may read from it too.
+        change(path, Kind::CharacterDevice, |acl| {
+            if acl.others() & READ == 0 {
+                acl.grant(uid, READ);
+            }
+        })
+        .with_context(|| format!("cannot let VM {} read from {path}", context.id()))?;
     }
     Ok(StepExit::Done)
 }
@@ -79,6 +88,11 @@ pub(super) fn revoke(context: &Context) -> StepExit {
             Ok(()) => {}
         }
     }
+    if let (Some(path), Some(uid)) = (rng(context), uid)
+        && let Err(err) = change(path, Kind::CharacterDevice, |acl| acl.revoke(uid..=uid))
+    {
+        tracing::warn!("cannot take {path} back from VM {}: {err:#}", context.id());
+    }
     StepExit::Done
 }
 
@@ -121,6 +135,12 @@ fn disks(context: &Context) -> Vec<Disk> {
 fn devices(context: &Context) -> Vec<Utf8PathBuf> {
     let groups = context.booted.iommu_groups.iter();
     groups.map(|group| group.device_file()).collect()
+}
+
+/// The VM's source of random numbers, where not everybody may read from it anyway.
+fn rng(context: &Context) -> Option<&'static Utf8Path> {
+    let source = context.booted.vm.rng;
+    (source == RngSource::Hardware).then(|| Utf8Path::new(source.path()))
 }
 
 /// A disk's file, and the image below it, which the VM reads.

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::host::{AbsolutePath, Disk, DiskAccess, IommuGroup, VFIO_CONTAINER, Vm, VmId};
+use crate::host::{
+    AbsolutePath, Disk, DiskAccess, IommuGroup, RngSource, VFIO_CONTAINER, Vm, VmId,
+};
 
 use super::companion::sockets_directory;
 use super::readiness::socket_bind;
@@ -73,6 +75,15 @@ impl Builder {
         }
         for path in vfio_files(vm, groups) {
             self.service("DeviceAllow", Setting::Device { path, access: "rw" });
+        }
+        if vm.rng == RngSource::Hardware {
+            self.service(
+                "DeviceAllow",
+                Setting::Device {
+                    path: vm.rng.to_string(),
+                    access: "r",
+                },
+            );
         }
         self.service("CapabilityBoundingSet", Setting::NoCapabilities);
         for key in HARDENED.into_iter().chain([
@@ -146,6 +157,9 @@ impl Builder {
                 .filter(|p| !is_bound(p) && !writable(p))
                 .map(str::to_owned),
         );
+        if vm.rng == RngSource::Hardware {
+            read_only.push(vm.rng.to_string());
+        }
         self.service(
             "BindReadOnlyPaths",
             Setting::Binds(read_only.into_iter().map(Bind::same).collect()),

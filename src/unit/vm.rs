@@ -6,7 +6,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::host::{IommuGroup, Machined, Ready, Restart, Size, Vm, VmId};
+use crate::host::{IommuGroup, Machined, Ready, Restart, RngSource, Size, Vm, VmId};
 use crate::hypervisor::{self, Version};
 use crate::seed;
 
@@ -135,7 +135,10 @@ pub fn vm_unit(
         programs.hypervisor_version,
         &runtime_dir,
     ));
-    let needs_grant = !vm.disks.is_empty() || seed.is_some() || !vm.pci.is_empty();
+    let needs_grant = !vm.disks.is_empty()
+        || seed.is_some()
+        || !vm.pci.is_empty()
+        || vm.rng == RngSource::Hardware;
 
     unit.service("Type", text("exec"));
     if needs_grant {
@@ -343,6 +346,7 @@ mod tests {
             cloud_init: None,
             shares: Vec::new(),
             pci: Vec::new(),
+            rng: crate::host::RngSource::Urandom,
             tpm: None,
             watchdog: crate::host::Watchdog::Off,
             panic: crate::host::Panic::Unseen,

@@ -9,6 +9,7 @@ use super::until::until;
 
 cases![
     a_private_disk_is_opened_and_given_back,
+    the_hosts_random_numbers_are_read_from_and_given_back,
     another_vms_disk_is_not_in_the_sandbox,
     a_disk_of_the_sandboxs_own_directories_is_refused_or_works,
     the_process_has_no_rights,
@@ -434,4 +435,27 @@ fn a_drop_in_of_the_administrators_applies() {
             Err(nice)
         }
     });
+}
+
+/// The device is another one, which can be opened wherever the cases run, and which is in no unit's /dev.
+fn the_hosts_random_numbers_are_read_from_and_given_back() {
+    let host = Host::boot(Networkd::Off);
+    host.guest("web", Then::PowerOffWhenAsked);
+    let made = std::process::Command::new("mknod")
+        .args(["-m", "0600"])
+        .arg(host.machine.inside("/dev/hwrng"))
+        .args(["c", "10", "200"])
+        .status();
+    assert!(made.unwrap().success());
+    let before = host.machine.ok(&["getfacl", "-cp", "/dev/hwrng"]);
+    let config = vm_alone("web", "rng = { source = \"/dev/hwrng\" }");
+    host.switch_to(&config).done();
+    host.printed("web", 1);
+    let pid = host.main_pid("web");
+    let fds = host.machine.ok(&["ls", "-l", &format!("/proc/{pid}/fd")]);
+    assert!(fds.contains("/dev/hwrng"), "{fds}");
+    let access = host.machine.ok(&["getfacl", "-cp", "/dev/hwrng"]);
+    assert!(access.contains("user:nkudo-web:r--\n"), "{access}");
+    host.nkudo(&["stop", "web"]).done();
+    assert_eq!(host.machine.ok(&["getfacl", "-cp", "/dev/hwrng"]), before);
 }

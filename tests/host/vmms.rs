@@ -379,6 +379,11 @@ const REFUSED: &[(&[&str], i32, &str)] = &[
         "Cannot create a VFIO device",
     ),
     (
+        &["--kernel", "guest", "--rng", "src=missing"],
+        1,
+        "No such file or directory (os error 2)",
+    ),
+    (
         &["--kernel", "guest", "--device", "id=pci-ffff:ff:1f.7"],
         1,
         "VFIO device config must specify `path=` or `fd=`",

@@ -103,6 +103,13 @@ pub struct VmTable {
     /// Becomes: `--tpm`, and the unit `nkudo-swtpm@<id>.service`
     pub tpm: Option<bool>,
 
+    /// Where the random numbers of the guest's virtio-rng are from.
+    ///
+    /// Default: `{ source = "/dev/urandom" }`
+    /// Example: `rng = { source = "/dev/hwrng" }`
+    /// Becomes: `--rng`
+    pub rng: Option<RngTable>,
+
     /// Whether a guest that hangs is reset: a watchdog device, which counts once the guest has opened it.
     ///
     /// Default: `false`
@@ -508,4 +515,28 @@ pub struct NicTable {
     /// Example: `trusted = true`
     /// Becomes: no chain for the NIC in nkudo's nftables table
     pub trusted: Option<bool>,
+}
+
+/// The guest's source of random numbers.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RngTable {
+    /// A device of the host. `/dev/hwrng` is the host's hardware without the kernel's generator in between: slower, and VMs
+    /// that ask for much keep it from others.
+    ///
+    /// Default: `"/dev/urandom"`
+    /// Example: `source = "/dev/hwrng"`
+    /// Becomes: `--rng src=`
+    pub source: Option<RngSource>,
+}
+
+/// A device of the host.
+#[derive(Debug, JsonSchema)]
+pub enum RngSource {
+    #[schemars(rename = "/dev/urandom")]
+    Urandom,
+    #[schemars(rename = "/dev/random")]
+    Random,
+    #[schemars(rename = "/dev/hwrng")]
+    Hardware,
 }

@@ -37,6 +37,12 @@ pub(super) fn open(options: &Options) -> Result<Devices, Chain> {
             is_a_tap(*fd, queues.len())?;
         }
     }
+    files.push(File::open(&options.rng).map_err(|err| {
+        device([
+            "Cannot create virtio-rng device".to_owned(),
+            err.to_string(),
+        ])
+    })?);
     files.extend(vfio(&options.devices)?);
     let vsock = options.vsock.as_ref().map(UnixListener::bind).transpose();
     let vsock = vsock.map_err(|err| {

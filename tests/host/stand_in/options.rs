@@ -26,6 +26,8 @@ pub(super) struct Options {
     pub(super) vsock: Option<PathBuf>,
     /// Where others serve devices: virtiofsd, swtpm.
     pub(super) sockets: Vec<PathBuf>,
+    /// Where random numbers are from.
+    pub(super) rng: PathBuf,
     /// PCI devices of the host, by their directories in sysfs.
     pub(super) devices: Vec<PathBuf>,
 }
@@ -63,7 +65,8 @@ pub(super) enum Refusal {
 }
 
 /// The options with one value that may be given once.
-const SINGLE: [&str; 15] = [
+const SINGLE: [&str; 16] = [
+    "rng",
     "tpm",
     "api-socket",
     "log-file",
@@ -207,11 +210,22 @@ impl Options {
                 .collect::<Result<_, _>>()?,
             vsock,
             sockets,
+            rng: rng(one("rng"))?,
             devices: all("device")
                 .map(|text| pci(text))
                 .collect::<Result<_, _>>()?,
         })
     }
+}
+
+fn rng(text: Option<&String>) -> Result<PathBuf, Vec<String>> {
+    let source = match text {
+        Some(text) => Keys::parse("rng", text, &["src"])?
+            .get("src")
+            .map(PathBuf::from),
+        None => None,
+    };
+    Ok(source.unwrap_or_else(|| "/dev/urandom".into()))
 }
 
 fn pci(text: &str) -> Result<PathBuf, Vec<String>> {

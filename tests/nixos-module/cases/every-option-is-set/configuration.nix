@@ -41,6 +41,7 @@
     vms = {
       db = {
         firmware = "/srv/nkudo/CLOUDHV.fd";
+        rng.source = "/dev/hwrng";
         pci = [ { address = "0000:01:00.0"; } ];
       };
       web = {

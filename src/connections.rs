@@ -1,6 +1,7 @@
 //! The ways to the host: systemd over D-Bus, the kernel over rtnetlink.
 
 use zbus::Connection;
+use zbus::proxy::CacheProperties;
 
 use crate::link::{LinkError, Netlink};
 use crate::systemd::{JobError, Jobs, ManagerProxy};
@@ -28,7 +29,11 @@ impl Connections {
 
     /// Over connections that are there: systemd may be reached otherwise than by the system bus.
     pub async fn over(bus: Connection, netlink: Netlink) -> Result<Self, ConnectError> {
-        let manager = ManagerProxy::new(&bus).await?;
+        // A cache would ask for all properties, and to be told of all their changes, where one is read once.
+        let manager = ManagerProxy::builder(&bus)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await?;
         Ok(Self {
             bus,
             manager,

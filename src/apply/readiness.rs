@@ -113,7 +113,7 @@ fn is_being_stopped(err: &zbus::Error) -> bool {
 }
 
 /// Between two looks whether a VM has failed, which is waited for beside the guest.
-const INTERVAL: Duration = Duration::from_millis(500);
+const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Makes the socket. Whoever gets to it may connect, and that is the VM, in whose sandbox it is: its
 /// directory is root's alone.

@@ -31,7 +31,7 @@ impl Apply<'_> {
     /// Loads the rules, or removes them.
     pub(super) async fn load_rules(&self, plan: &Plan) -> anyhow::Result<()> {
         match &plan.network.rules {
-            RulesStep::Keep => return Ok(()),
+            RulesStep::Keep => nft::remember().await?,
             RulesStep::Load { text, .. } => {
                 nft::load(Some(text)).await?;
                 tracing::info!("loaded the firewall rules");

@@ -19,6 +19,7 @@ cases![
     a_status_says_how_networks_are,
     what_somebody_undoes_during_a_switch_is_said,
     a_link_that_networkd_leaves_without_its_address_is_said,
+    rules_that_nobody_changed_are_not_listed_again,
 ];
 
 fn addresses(host: &Host, name: &str) -> Vec<String> {
@@ -368,4 +369,36 @@ fn a_link_that_networkd_leaves_without_its_address_is_said() {
         .ok(&["rm", "/etc/systemd/network/05-all.network"]);
     host.nkudo(&["switch"]).done();
     has_addresses(&host, "nk-lan", &["192.168.100.1/24"]);
+}
+
+/// Notes what it is asked for.
+const NFT: &str = "#!/bin/sh\necho \"$*\" >> /run/asked-of-nft\nexec /usr/sbin/nft \"$@\"\n";
+
+/// A listing takes its time with each VM.
+fn rules_that_nobody_changed_are_not_listed_again() {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.switch_to(&[LAN, &vm("web", "")].concat()).done();
+    host.machine.write("/usr/local/sbin/nft", NFT, 0o755);
+    let lists = || {
+        host.machine.write("/run/asked-of-nft", "", 0o644);
+        host.nkudo(&["switch"]).done().says("nothing to do");
+        host.machine
+            .ok(&["cat", "/run/asked-of-nft"])
+            .contains("list table")
+    };
+    assert!(!lists());
+    // Somebody's own table changes: ours are looked at once more.
+    host.machine.ok(&["nft", "add", "table", "ip", "others"]);
+    assert!(lists());
+    assert!(!lists());
+    // Ours too.
+    host.machine.ok(&["nft", "flush", "ruleset"]);
+    host.nkudo(&["switch"]).done().says("firewall rules: load");
+    assert!(!lists());
+    assert!(
+        host.machine
+            .ok(&["nft", "list", "tables"])
+            .contains("bridge nkudo")
+    );
 }

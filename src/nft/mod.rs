@@ -1,5 +1,7 @@
 //! nft(8): nkudo's tables, loaded and looked at.
 
+mod generation;
+
 use std::process::Stdio;
 
 use anyhow::{Context as _, bail};
@@ -9,35 +11,83 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
+use generation::generation;
+
 use crate::files;
 use crate::network::{NO_RULES, TABLES};
 use crate::observe::{DroppingChain, Rules};
 use crate::unit::RUNTIME_ROOT;
 
-/// The text that was loaded last, and the SHA-256 of how nft lists what it made.
+/// The text that was loaded last, and beside it the SHA-256 of how nft lists what it made, with a generation of the
+/// ruleset in which it did.
 const LOADED: &str = "nftables.conf";
 const LISTED: &str = "nftables.listed";
 
 /// What there is of nkudo's rules, and of others' that stand in their way.
 pub async fn look() -> (Rules, Vec<DroppingChain>) {
-    let (tables, chains) = tokio::join!(tables(), dropping());
-    let rules = match tables {
-        Ok(None) => Rules::Absent,
-        Ok(Some(listed)) => loaded(&listed).map_or(Rules::Changed, Rules::Loaded),
-        Err(err) => Rules::Unusable(format!("{err:#}")),
-    };
+    let (rules, chains) = tokio::join!(rules(), dropping());
     (rules, chains.unwrap_or_default())
 }
 
-/// The text that made what is listed, if it is known.
-fn loaded(listed: &str) -> Option<String> {
-    let directory = Utf8Path::new(RUNTIME_ROOT);
-    let digest = files::read(&directory.join(LISTED)).ok()??;
-    if digest != digest_of(listed).as_bytes() {
-        return None;
+async fn rules() -> Rules {
+    let noted = Noted::read();
+    if let (Some(noted), Ok(generation)) = (&noted, generation())
+        && noted.generation == Some(generation)
+    {
+        return Rules::Loaded(noted.text.clone());
     }
-    let text = files::read(&directory.join(LOADED)).ok()??;
-    String::from_utf8(text).ok()
+    match tables().await {
+        Ok(None) => Rules::Absent,
+        Ok(Some(listed)) => match noted {
+            Some(noted) if noted.digest == digest_of(&listed) => Rules::Loaded(noted.text),
+            _ => Rules::Changed,
+        },
+        Err(err) => Rules::Unusable(format!("{err:#}")),
+    }
+}
+
+/// What is known of the rules that nkudo loaded.
+struct Noted {
+    text: String,
+    digest: String,
+    /// Not by an nkudo before this one.
+    generation: Option<u32>,
+}
+
+impl Noted {
+    fn read() -> Option<Self> {
+        let directory = Utf8Path::new(RUNTIME_ROOT);
+        let read = |name: &str| String::from_utf8(files::read(&directory.join(name)).ok()??).ok();
+        let listed = read(LISTED)?;
+        let mut words = listed.split_whitespace();
+        Some(Self {
+            text: read(LOADED)?,
+            digest: words.next()?.to_owned(),
+            generation: words.next().and_then(|number| number.parse().ok()),
+        })
+    }
+}
+
+/// Notes that the rules are as they were loaded, where others have changed theirs since: the next look then needs no
+/// listing.
+pub async fn remember() -> anyhow::Result<()> {
+    let (Some(noted), Ok(now)) = (Noted::read(), generation()) else {
+        return Ok(());
+    };
+    if noted.generation == Some(now) {
+        return Ok(());
+    }
+    match tables().await? {
+        Some(listed) if digest_of(&listed) == noted.digest => note(&noted.digest, Some(now)),
+        _ => Ok(()),
+    }
+}
+
+fn note(digest: &str, generation: Option<u32>) -> anyhow::Result<()> {
+    let path = Utf8Path::new(RUNTIME_ROOT).join(LISTED);
+    let generation = generation.map_or_else(String::new, |number| format!(" {number}"));
+    let text = format!("{digest}{generation}\n");
+    files::replace(&path, text.as_bytes(), 0o600).with_context(|| format!("cannot write {path}"))
 }
 
 /// Asks nft and the kernel whether they would take the rules; changes nothing.
@@ -60,10 +110,12 @@ pub async fn load(text: Option<&str>) -> anyhow::Result<()> {
     let Some(text) = text else {
         return files::remove(&loaded).with_context(|| format!("cannot remove {loaded}"));
     };
+    // Before the listing: what changes since has another one.
+    let generation = generation().ok();
     let now = tables().await?.unwrap_or_default();
     files::replace(&loaded, text.as_bytes(), 0o600)
-        .and_then(|()| files::replace(&listed, digest_of(&now).as_bytes(), 0o600))
-        .with_context(|| format!("cannot note in {directory} what was loaded"))
+        .with_context(|| format!("cannot write {loaded}"))?;
+    note(&digest_of(&now), generation)
 }
 
 /// How nft lists nkudo's tables; nothing where there is none of them.

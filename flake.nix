@@ -40,8 +40,9 @@
             rustc
             rustfmt
             statix
-            # The host tests.
+            # The host tests, and images of all tests.
             cloud-hypervisor
+            e2fsprogs
             iproute2
             mmdebstrap
             systemd

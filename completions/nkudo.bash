@@ -232,6 +232,9 @@ _nkudo() {
             nkudo__subcmd__help__subcmd__unit,stop)
                 cmd="nkudo__subcmd__help__subcmd__unit__subcmd__stop"
                 ;;
+            nkudo__subcmd__help__subcmd__unit,take-kernel)
+                cmd="nkudo__subcmd__help__subcmd__unit__subcmd__take__subcmd__kernel"
+                ;;
             nkudo__subcmd__image,gc)
                 cmd="nkudo__subcmd__image__subcmd__gc"
                 ;;
@@ -283,6 +286,9 @@ _nkudo() {
             nkudo__subcmd__unit,stop)
                 cmd="nkudo__subcmd__unit__subcmd__stop"
                 ;;
+            nkudo__subcmd__unit,take-kernel)
+                cmd="nkudo__subcmd__unit__subcmd__take__subcmd__kernel"
+                ;;
             nkudo__subcmd__unit__subcmd__help,await)
                 cmd="nkudo__subcmd__unit__subcmd__help__subcmd__await"
                 ;;
@@ -309,6 +315,9 @@ _nkudo() {
                 ;;
             nkudo__subcmd__unit__subcmd__help,stop)
                 cmd="nkudo__subcmd__unit__subcmd__help__subcmd__stop"
+                ;;
+            nkudo__subcmd__unit__subcmd__help,take-kernel)
+                cmd="nkudo__subcmd__unit__subcmd__help__subcmd__take__subcmd__kernel"
                 ;;
             *)
                 ;;
@@ -1007,7 +1016,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help__subcmd__unit)
-            opts="ready register stop post grant revoke await give-up"
+            opts="ready register stop post grant revoke await give-up take-kernel"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1119,6 +1128,20 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help__subcmd__unit__subcmd__stop)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__unit__subcmd__take__subcmd__kernel)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1635,7 +1658,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__unit)
-            opts="-h -V --state-dir --help --version ready register stop post grant revoke await give-up help"
+            opts="-h -V --state-dir --help --version ready register stop post grant revoke await give-up take-kernel help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1707,7 +1730,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__unit__subcmd__help)
-            opts="ready register stop post grant revoke await give-up help"
+            opts="ready register stop post grant revoke await give-up take-kernel help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1846,6 +1869,20 @@ _nkudo() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        nkudo__subcmd__unit__subcmd__help__subcmd__take__subcmd__kernel)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         nkudo__subcmd__unit__subcmd__post)
             opts="-h -V --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1929,6 +1966,24 @@ _nkudo() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__unit__subcmd__take__subcmd__kernel)
+            opts="-h -V --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --state-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -235,6 +235,8 @@ pub enum UnitStep {
     Await { id: VmId },
     /// Stop the VM if it was not ready in time
     GiveUp { id: VmId },
+    /// Find the kernel in an image; of no VM's unit, but of one that reads that image
+    TakeKernel { image: Utf8PathBuf, to: Utf8PathBuf },
 }
 
 /// Where the configuration is.

@@ -27,7 +27,7 @@ use nkudo::disk::{DiskRecord, ImageSeen};
 use nkudo::generation::{Manifest, Origin, Rendering};
 use nkudo::host::{
     AbsolutePath, Autostart, DiskAccess, DiskFormat, DiskName, Family, Image, ImageFile,
-    IommuGroup, Isolation, Network, PciAddress, Setting, Size, Tuning, Vm, VmId,
+    InsideKernel, IommuGroup, Isolation, Network, PciAddress, Setting, Size, Tuning, Vm, VmId,
 };
 use nkudo::hypervisor::Version;
 use nkudo::network::{self, Backend};
@@ -250,7 +250,9 @@ fn planned(case: &Path) -> (String, String, String) {
     let read = |file: &str| fs::read_to_string(case.join(file)).unwrap_or_default();
     let differs: Differs = toml::from_str(&read("observed.toml"))
         .unwrap_or_else(|err| panic!("{}: {err}", case.display()));
-    let before = manifest(&read("before.toml"), case);
+    let mut before = manifest(&read("before.toml"), case);
+    let seen = storage(&before, &Differs::default());
+    nkudo::disk::as_made(&mut before.host, &seen);
     let mut after = manifest(&read("after.toml"), case);
     let observed = observed(&before, &after, &differs);
     if let Hypervisor::Found(version) = observed.hypervisor {
@@ -453,6 +455,16 @@ fn booted(before: &Manifest, id: &VmId, vm: &Vm, differs: &Differs) -> Booted {
     booted
 }
 
+/// The kernel in every image of `before` that is booted by it.
+fn inside() -> InsideKernel {
+    InsideKernel {
+        version: "6.12".to_owned(),
+        kernel: "ab".repeat(32).parse().unwrap(),
+        initrd: None,
+        cmdline: "root=PARTUUID=1 ro console=ttyS0".parse().unwrap(),
+    }
+}
+
 /// The disks and images that `before` needs, but for what differs.
 fn storage(before: &Manifest, differs: &Differs) -> Storage {
     let mut storage = Storage::default();
@@ -468,6 +480,7 @@ fn storage(before: &Manifest, differs: &Differs) -> Storage {
                 modified: 0,
                 kernel: None,
                 initrd: None,
+                inside: image.inside().map(|_| inside()),
             });
             let made = MadeDisk {
                 format: disk.format,
@@ -488,6 +501,9 @@ fn storage(before: &Manifest, differs: &Differs) -> Storage {
         if let ImageFile::Stored(file) = file {
             storage.images.insert(file.name());
         }
+    }
+    for record in host.images.values().filter_map(Image::inside) {
+        storage.inside.insert(record, inside());
     }
     storage.images.extend(differs.images.iter().cloned());
     for (id, disks) in &differs.disk {

@@ -29,7 +29,7 @@ use futures_util::{StreamExt as _, stream};
 
 use crate::connections::Connections;
 use crate::generation::Manifest;
-use crate::host::{StoredFile, VmId};
+use crate::host::{ImageName, StoredFile, VmId};
 use crate::plan::{Action, Plan};
 use crate::systemd::Jobs;
 use crate::talk::Progress;
@@ -54,6 +54,8 @@ pub struct Apply<'a> {
     pub dnsmasq: Option<Utf8PathBuf>,
     /// The images that the plan lacks: they could not be had.
     pub no_images: &'a BTreeMap<StoredFile, NoImage>,
+    /// The images whose kernel is not known: it could not be taken out.
+    pub no_kernels: &'a BTreeMap<ImageName, NoImage>,
 }
 
 impl Apply<'_> {

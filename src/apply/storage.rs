@@ -26,6 +26,14 @@ impl Apply<'_> {
                 fail(failed, id, err);
             }
         }
+        for step in &plan.kernels {
+            let why = self.no_kernels.get(&step.image);
+            let why = why.map_or("it was not tried", |NoImage(why)| why);
+            for id in &step.vms {
+                let err = anyhow::anyhow!("cannot boot the kernel in image {}: {why}", step.image);
+                fail(failed, id, err);
+            }
+        }
         for ((id, name), step) in &plan.disks {
             if !matches!(step, DiskStep::Make(_)) || failed.contains_key(id) {
                 continue;

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use camino::Utf8Path;
 use tokio::time::Instant;
 
-use super::fetched::{Fetched, Lacking, Turn};
+use super::fetched::{Fetched, Turn};
 use super::{Exit, print, programs};
 use crate::apply::{Apply, Failure, Outcome};
 use crate::connections::Connections;
@@ -96,10 +96,8 @@ pub(super) async fn carry_out(
         }
         Mode::Do => fetched.say(&plan),
     }
-    let images = fetched.lacking(&plan);
-    if !images.is_empty() {
-        let state_dir = wanted.host.state_dir;
-        return Ok(Turn::Lacks(Lacking { state_dir, images }));
+    if let Some(lacking) = fetched.lacking(&plan, &wanted.host) {
+        return Ok(Turn::Lacks(lacking));
     }
     // From before the first call that makes a job.
     let jobs = connections.jobs().await?;
@@ -111,6 +109,7 @@ pub(super) async fn carry_out(
         directory,
         dnsmasq: observed.network.dnsmasq.clone(),
         no_images: fetched.failed(),
+        no_kernels: fetched.without_kernel(),
     };
     let mut outcome = apply.run(&plan).await;
     let mut rest = None;

@@ -1,9 +1,9 @@
 //! Images, which are got while nobody is kept waiting: without the lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::apply::{self, Lock, NoImage};
-use crate::host::{AbsolutePath, StoredFile};
+use crate::host::{AbsolutePath, Host, Image, ImageName, StoredFile};
 use crate::image::Store;
 use crate::plan::{ImageStep, Plan};
 
@@ -14,8 +14,11 @@ const TRIES: u32 = 3;
 #[derive(Debug, Default)]
 pub(super) struct Fetched {
     times: BTreeMap<StoredFile, u32>,
+    kernel_times: BTreeMap<ImageName, u32>,
     /// Those that cannot be had, and why.
     failed: BTreeMap<StoredFile, NoImage>,
+    /// Those whose kernel cannot be had.
+    no_kernel: BTreeMap<ImageName, NoImage>,
     /// The plan that was said before.
     said: Option<Plan>,
 }
@@ -39,8 +42,18 @@ impl<T> Turn<T> {
 /// Images that have to be got first. Nothing was changed yet.
 #[derive(Debug)]
 pub(super) struct Lacking {
-    pub(super) state_dir: AbsolutePath,
-    pub(super) images: Vec<ImageStep>,
+    state_dir: AbsolutePath,
+    images: Vec<ImageStep>,
+    kernels: Vec<(ImageName, Image)>,
+}
+
+impl Lacking {
+    /// The names of the images.
+    pub(super) fn names(&self) -> BTreeSet<&str> {
+        let images = self.images.iter().map(|step| step.image.as_str());
+        let kernels = self.kernels.iter().map(|(image, _)| image.as_str());
+        images.chain(kernels).collect()
+    }
 }
 
 /// Does work that needs the lock. Where images are lacking they are got without it, and the work is begun anew:
@@ -74,27 +87,41 @@ impl Fetched {
     }
 
     /// What a plan needs that was not tried, or is gone again.
-    pub(super) fn lacking(&self, plan: &Plan) -> Vec<ImageStep> {
+    pub(super) fn lacking(&self, plan: &Plan, host: &Host) -> Option<Lacking> {
         let images = plan.images.iter();
         let images = images.filter(|step| !self.failed.contains_key(&step.file));
-        images.cloned().collect()
+        let kernels = plan.kernels.iter().map(|step| &step.image);
+        let kernels = kernels.filter(|image| !self.no_kernel.contains_key(*image));
+        let kernels =
+            kernels.filter_map(|image| Some((image.clone(), host.images.get(image)?.clone())));
+        let lacking = Lacking {
+            state_dir: host.state_dir.clone(),
+            images: images.cloned().collect(),
+            kernels: kernels.collect(),
+        };
+        (!lacking.images.is_empty() || !lacking.kernels.is_empty()).then_some(lacking)
     }
 
     pub(super) fn failed(&self) -> &BTreeMap<StoredFile, NoImage> {
         &self.failed
     }
 
+    pub(super) fn without_kernel(&self) -> &BTreeMap<ImageName, NoImage> {
+        &self.no_kernel
+    }
+
     /// Says a plan, once.
     pub(super) fn say(&mut self, plan: &Plan) {
         let rest = Plan {
             images: Vec::new(),
+            kernels: Vec::new(),
             ..plan.clone()
         };
         if self.said.as_ref() == Some(&rest) {
             return;
         }
         if self.is_again() {
-            tracing::info!("the host has changed meanwhile; what is done now:");
+            tracing::info!("the plan is another one by now:");
         }
         for line in plan.to_string().lines() {
             tracing::info!("{line}");
@@ -117,6 +144,21 @@ impl Fetched {
             } else if let Err(err) = store.ensure(file, image) {
                 self.failed
                     .insert(file.clone(), NoImage(format!("{err:#}")));
+            }
+        }
+        for (name, image) in &lacking.kernels {
+            let times = self.kernel_times.entry(name.clone()).or_default();
+            *times += 1;
+            let taken = if *times > TRIES {
+                Err(anyhow::anyhow!(
+                    "it was taken out {TRIES} times, and is gone each time"
+                ))
+            } else {
+                store.ensure_kernel(image, name.as_str())
+            };
+            if let Err(err) = taken {
+                let why = NoImage(format!("{err:#}"));
+                self.no_kernel.insert(name.clone(), why);
             }
         }
     }

@@ -38,6 +38,7 @@ pub(super) fn mistakes(host: &Host) -> Vec<String> {
                 .chain(initrd.as_ref().map(|initrd| (initrd, None)))
                 .collect(),
             Boot::Firmware(firmware) => vec![(firmware, Some(Role::Firmware))],
+            Boot::Inside { .. } => Vec::new(),
         };
         for (path, role) in boots.into_iter().filter(|(path, _)| !is_fetched(path)) {
             seen.entry((path, role))

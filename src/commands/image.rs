@@ -14,7 +14,9 @@ use crate::cli::{ImageGc, Listing, Pull};
 use crate::disk::{self, DiskRecord};
 use crate::files;
 use crate::generation::Store as Generations;
-use crate::host::{AbsolutePath, Host, ImageFile, StoredFile};
+use crate::host::{
+    AbsolutePath, Boot, Host, INSIDE, Image, ImageFile, ImageName, InsideKernel, StoredFile,
+};
 use crate::image::Store;
 use crate::observe;
 use crate::unit::RUNTIME_ROOT;
@@ -44,6 +46,8 @@ struct Row {
     allocated: u64,
     /// `generation 3`, `disk web/root`, `VM web`: what keeps it.
     users: BTreeSet<String>,
+    /// The kernel that was taken out of it, for `kernel = "inside"`.
+    kernel: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -66,6 +70,8 @@ struct Uses {
     names: BTreeMap<Utf8PathBuf, BTreeSet<String>>,
     /// Files that are used where they are.
     here: BTreeSet<Utf8PathBuf>,
+    /// The kernels that were taken out of images, by the image's path.
+    kernels: BTreeMap<Utf8PathBuf, String>,
     /// Why it cannot be told of some.
     unknown: Vec<anyhow::Error>,
 }
@@ -84,6 +90,8 @@ pub fn list(listing: &Listing, given: Option<&Utf8Path>) -> anyhow::Result<Exit>
             paths.insert(directory.join(name));
         }
     }
+    // A record says what was found in an image, and is shown there.
+    paths.retain(|path| !path.as_str().ends_with(INSIDE));
     let rows: Vec<Row> = paths.into_iter().map(|path| row(path, &uses)).collect();
     if listing.json {
         let document = Document {
@@ -108,6 +116,7 @@ fn row(path: Utf8PathBuf, uses: &Uses) -> Row {
     Row {
         names: uses.names.get(&path).cloned().unwrap_or_default(),
         users: uses.users.get(&path).cloned().unwrap_or_default(),
+        kernel: uses.kernels.get(&path).cloned(),
         size: metadata.as_ref().map_or(0, fs::Metadata::len),
         allocated: metadata.map_or(0, |file| file.blocks() * 512),
         state,
@@ -122,6 +131,7 @@ fn table(rows: &[Row]) -> String {
         "STATE",
         "SIZE",
         "ALLOCATED",
+        "KERNEL",
         "USED BY",
         "PATH",
     ]);
@@ -145,6 +155,7 @@ fn table(rows: &[Row]) -> String {
             state.to_owned(),
             bytes(row.size),
             bytes(row.allocated),
+            row.kernel.clone().unwrap_or_else(|| "-".to_owned()),
             joined(&row.users),
             row.path.to_string(),
         ]);
@@ -165,7 +176,24 @@ pub fn pull(pull: &Pull) -> anyhow::Result<Exit> {
             exit = Exit::Failed;
         }
     }
+    for (name, image) in with_kernel(&host, pull.all) {
+        if let Err(err) = store.ensure_kernel(image, name.as_str()) {
+            tracing::error!("cannot take the kernel out of image {name}: {err:#}");
+            exit = Exit::Failed;
+        }
+    }
     Ok(exit)
+}
+
+/// The images that VMs boot the kernel of.
+fn with_kernel(host: &Host, all: bool) -> Vec<(&ImageName, &Image)> {
+    let boots = |name: &ImageName| {
+        let mut vms = host.vms.values();
+        vms.any(|vm| matches!(&vm.boot, Boot::Inside { image, .. } if image == name))
+    };
+    let images = host.images.iter();
+    let images = images.filter(|(name, image)| image.inside().is_some() && (all || boots(name)));
+    images.collect()
 }
 
 /// The files that VMs need and that come from elsewhere: of disks that are there already, only what is below
@@ -174,6 +202,7 @@ fn needed(host: &Host, all: bool) -> anyhow::Result<Vec<(String, StoredFile)>> {
     let seen = observe::disks(&host.state_dir)?;
     let mut images = BTreeSet::new();
     let mut paths: BTreeSet<AbsolutePath> = BTreeSet::new();
+    let boots_by = with_kernel(host, false);
     for (id, vm) in &host.vms {
         paths.extend(vm.files().cloned());
         for disk in &vm.disks {
@@ -189,7 +218,8 @@ fn needed(host: &Host, all: bool) -> anyhow::Result<Vec<(String, StoredFile)>> {
     for (name, image) in &host.images {
         for file in image.files() {
             let wanted = all
-                || (images.contains(name) && *file == image.disk)
+                || ((images.contains(name) || boots_by.contains(&(name, image)))
+                    && *file == image.disk)
                 || paths.contains(&file.path(&host.state_dir));
             if let (true, ImageFile::Stored(file)) = (wanted, file) {
                 needed.push((name.to_string(), file.clone()));
@@ -252,6 +282,16 @@ fn uses(generations: &Generations, state_dir: &AbsolutePath) -> anyhow::Result<U
                         names.insert(name.to_string());
                         uses.add(&path, format!("generation {number}"));
                     }
+                    if let Some(record) = image.inside() {
+                        let generation = format!("generation {number}");
+                        uses.add_inside(
+                            &manifest.host.state_dir,
+                            name,
+                            image,
+                            &record,
+                            &generation,
+                        );
+                    }
                 }
             }
             Err(err) => uses.unknown.push(err.into()),
@@ -270,6 +310,11 @@ fn uses(generations: &Generations, state_dir: &AbsolutePath) -> anyhow::Result<U
                     let below = is_overlay.then_some(&image.path);
                     for path in below.into_iter().chain(&image.kernel).chain(&image.initrd) {
                         uses.add(path.as_path(), disk.clone());
+                    }
+                    let images = Store::new(state_dir).directory().to_owned();
+                    let inside = image.inside.iter().flat_map(InsideKernel::file_names);
+                    for name in inside {
+                        uses.add(&images.join(name), disk.clone());
                     }
                 }
             }
@@ -304,6 +349,33 @@ fn uses(generations: &Generations, state_dir: &AbsolutePath) -> anyhow::Result<U
 }
 
 impl Uses {
+    /// The kernel inside an image, if it was taken out already.
+    fn add_inside(
+        &mut self,
+        state_dir: &AbsolutePath,
+        name: &ImageName,
+        image: &Image,
+        record: &str,
+        user: &str,
+    ) {
+        let store = Store::new(state_dir);
+        match store.inside(record) {
+            Ok(None) => {}
+            Ok(Some(inside)) => {
+                self.add(&store.directory().join(record), user.to_owned());
+                for file in inside.file_names() {
+                    let path = store.directory().join(file);
+                    let names = self.names.entry(path.clone()).or_default();
+                    names.insert(name.to_string());
+                    self.add(&path, user.to_owned());
+                }
+                let path = image.disk.path(state_dir).as_path().to_owned();
+                self.kernels.insert(path, inside.version);
+            }
+            Err(err) => self.unknown.push(err),
+        }
+    }
+
     fn add(&mut self, path: &Utf8Path, user: String) {
         self.users.entry(path.to_owned()).or_default().insert(user);
     }

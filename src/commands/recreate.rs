@@ -7,7 +7,7 @@ use crate::apply;
 use crate::cli::Recreate;
 use crate::disk::{self, DiskFile, Making, Place};
 use crate::generation::{Manifest, Store};
-use crate::host::{DiskName, Host, Image, ImageFile, VmId};
+use crate::host::{DiskName, Host, ImageFile, VmId};
 use crate::image;
 use crate::observe;
 use crate::plan::Request;
@@ -54,9 +54,8 @@ pub fn run(recreate: &Recreate, given: Option<&Utf8Path>) -> anyhow::Result<Exit
         match block_on(work)? {
             Turn::Done(ended) => Ok(ended.exit()),
             Turn::Lacks(lacking) => {
-                let images = lacking.images.iter().map(|step| step.image.as_str());
-                let images: Vec<&str> = images.collect();
-                bail!("it needs images that are gone: {}", images.join(", "))
+                let names: Vec<&str> = lacking.names().into_iter().collect();
+                bail!("it needs images that are gone: {}", names.join(", "))
             }
         }
     };
@@ -123,11 +122,16 @@ fn get_images(host: &Host, id: &VmId) -> anyhow::Result<()> {
     let store = image::Store::new(&host.state_dir);
     let disks = host.vms.get(id).into_iter().flat_map(|vm| &vm.disks);
     for name in disks.filter_map(|disk| disk.origin.image()) {
-        let files = host.images.get(name).into_iter().flat_map(Image::files);
-        for file in files {
+        let Some(image) = host.images.get(name) else {
+            continue;
+        };
+        for file in image.files() {
             if let ImageFile::Stored(file) = file {
                 store.ensure(file, name.as_str())?;
             }
+        }
+        if image.inside().is_some() {
+            store.ensure_kernel(image, name.as_str())?;
         }
     }
     Ok(())

@@ -13,7 +13,10 @@ use serde::Serialize;
 
 use crate::cli::Status as Arguments;
 use crate::connections::Connections;
+use crate::disk;
 use crate::generation::{Manifest, Store};
+use crate::host::{Boot, Vm};
+use crate::observe;
 use crate::observe::{Detail, closer, observe, tuning};
 use crate::status::{LinkStatus, State, Status, VmStatus, status};
 
@@ -92,6 +95,11 @@ async fn look(
     if let Some((_, manifest)) = &mut current {
         observed.tuning = tuning(&manifest.host.tuning)?;
         programs::as_now(&mut manifest.programs, &observed);
+        let is_inside = |vm: &Vm| matches!(vm.boot, Boot::Inside { .. });
+        if manifest.host.vms.values().any(is_inside) {
+            let made = observe::made(&manifest.host.state_dir)?;
+            disk::as_made(&mut manifest.host, &made);
+        }
     }
     let none = BTreeMap::new();
     let declared = current

@@ -3,8 +3,8 @@
 use super::cursor::{Table, Value};
 use super::values;
 use crate::host::{
-    Compression, DiskFormat, ForeignFormat, Form, Image, ImageBoot, ImageFile, Location, Sha256,
-    StoredFile, Url,
+    CmdLine, Compression, DiskFormat, ForeignFormat, Form, Image, ImageBoot, ImageFile, InsideWord,
+    Location, Sha256, StoredFile, Url,
 };
 
 pub(super) fn image(value: &Value<'_>) -> Option<Image> {
@@ -39,7 +39,7 @@ pub(super) fn image(value: &Value<'_>) -> Option<Image> {
         Some(value) => values::choice(value, &[("raw", Convert::ToRaw)]),
         None => Some(Convert::No),
     };
-    let boot = boot(&mut table);
+    let boot = boot(&mut table, source.as_ref());
     table.finish();
 
     let (place, format, compression, convert) = (source?, format?, compression?, convert?);
@@ -199,15 +199,29 @@ fn suffixes(name: &str) -> (Compression, Option<Format>) {
     (compression, format)
 }
 
+/// The word that stands for the kernel in the image's own filesystem.
+const INSIDE: &str = "inside";
+
 /// `kernel`, `initrd` and `cmdline` of an image.
 #[expect(
     clippy::option_option,
     reason = "the outer one is whether the file is good here"
 )]
-fn boot(table: &mut Table<'_>) -> Option<Option<ImageBoot>> {
+fn boot(table: &mut Table<'_>, source: Option<&Place<'_>>) -> Option<Option<ImageBoot>> {
     let kernel_value = table.take("kernel");
     let initrd_value = table.take("initrd");
     let cmdline_value = table.take("cmdline");
+    if let Some(kernel) = &kernel_value
+        && kernel.is_text()
+        && kernel.text()? == INSIDE
+    {
+        return inside(
+            kernel,
+            initrd_value.as_ref(),
+            cmdline_value.as_ref(),
+            source,
+        );
+    }
     let kernel = kernel_value.as_ref().map(boot_file);
     let initrd = initrd_value.as_ref().map(boot_file);
     let cmdline = cmdline_value
@@ -229,11 +243,61 @@ fn boot(table: &mut Table<'_>) -> Option<Option<ImageBoot>> {
     let present = |read: Option<Option<ImageFile>>| read.map_or(Some(None), |file| file.map(Some));
     let (kernel, initrd) = (kernel, present(initrd));
     let cmdline = cmdline.map_or(Some(None), |cmdline| cmdline.map(Some));
-    Some(Some(ImageBoot {
+    Some(Some(ImageBoot::Beside {
         kernel: kernel?,
         initrd: initrd?,
         cmdline: cmdline?,
     }))
+}
+
+/// What is taken out of the image itself.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is whether the file is good here"
+)]
+fn inside(
+    kernel: &Value<'_>,
+    initrd: Option<&Value<'_>>,
+    cmdline: Option<&Value<'_>>,
+    source: Option<&Place<'_>>,
+) -> Option<Option<ImageBoot>> {
+    let cmdline = match cmdline {
+        Some(value) => Some(half_a_cmdline(value)?),
+        None => None,
+    };
+    if let Some(initrd) = initrd {
+        initrd.error_with_hint(
+            "the kernel inside an image is booted with the `initrd` that is there too",
+            "leave it out",
+        );
+        return None;
+    }
+    if source.is_some_and(|place| place.sha256.is_none()) {
+        kernel.error_with_hint(
+            "the kernel inside an image needs the image's `sha256`",
+            "what is taken out is kept by that, and an image that changes is noticed",
+        );
+        return None;
+    }
+    Some(Some(ImageBoot::Inside {
+        kernel: InsideWord::Inside,
+        cmdline,
+    }))
+}
+
+/// A command line to which that of an image's own kernel is added.
+pub(super) fn half_a_cmdline(value: &Value<'_>) -> Option<CmdLine> {
+    let cmdline: CmdLine = values::parsed(value, "a kernel command line", None)?;
+    let length = cmdline.as_str().len();
+    if length > CmdLine::HALF {
+        value.error(format!(
+            "`cmdline` is {length} bytes long; with the kernel inside an image it has at most {}, since the image \
+             has its own as well",
+            CmdLine::HALF
+        ));
+        return None;
+    }
+    Some(cmdline)
 }
 
 /// A path, or a table with a source and its checksum.

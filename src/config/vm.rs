@@ -9,6 +9,7 @@ use super::cursor::{Table, Value};
 use super::device;
 use super::diagnostic::Diagnostic;
 use super::disk::{self, DiskUses};
+use super::image::half_a_cmdline;
 use super::memory;
 use super::order::After;
 use super::pci;
@@ -17,9 +18,9 @@ use super::share;
 use super::unique::Unique;
 use super::values;
 use crate::host::{
-    AbsolutePath, Autostart, Boot, Disk, HugePages, Image, ImageBoot, ImageName, Limits, LinkName,
-    Mac, Machined, Memory, Network, NetworkName, OnChange, OnTimeout, Panic, PciAddress, Ready,
-    Restart, RngSource, Serial, Size, TimeSpan, Vcpus, Vm, VmId, Watchdog,
+    AbsolutePath, Autostart, Boot, Disk, HugePages, Image, ImageBoot, ImageFile, ImageName, Limits,
+    LinkName, Mac, Machined, Memory, Network, NetworkName, OnChange, OnTimeout, Panic, PciAddress,
+    Ready, Restart, RngSource, Serial, Size, TimeSpan, Vcpus, Vm, VmId, Watchdog,
 };
 use crate::seed::{self, FirstBoot};
 
@@ -223,10 +224,14 @@ fn vcpus(value: &Value<'_>) -> Option<Vcpus> {
     Some(Vcpus { boot, max })
 }
 
-/// The kernel that the VM's first disk's image has beside it.
-fn image_boot<'s>(disks: &[Disk], shared: &Shared<'s>) -> Option<&'s ImageBoot> {
+/// The kernel that the VM's first disk's image has.
+fn image_boot<'s>(
+    disks: &'s [Disk],
+    shared: &Shared<'s>,
+) -> Option<(&'s ImageName, &'s ImageBoot)> {
     let image = disks.first()?.origin.image()?;
-    shared.images.get(image)?.as_ref()?.boot.as_ref()
+    let boot = shared.images.get(image)?.as_ref()?.boot.as_ref()?;
+    Some((image, boot))
 }
 
 fn boot(
@@ -262,16 +267,31 @@ fn boot(
         (None, None) => {
             // Which kernel there is, is only known when the disks are right.
             let image = image_boot(disks?, shared);
-            if let Some(image) = image.filter(|_| initrd_value.is_none()) {
-                let cmdline = present(cmdline)?;
-                return Some(Boot::Kernel {
-                    kernel: image.kernel.path(shared.state_dir),
-                    initrd: image
-                        .initrd
-                        .as_ref()
-                        .map(|file| file.path(shared.state_dir)),
-                    cmdline: cmdline.or_else(|| image.cmdline.clone()),
-                });
+            if let Some((name, image)) = image.filter(|_| initrd_value.is_none()) {
+                return match image {
+                    ImageBoot::Beside {
+                        kernel,
+                        initrd,
+                        cmdline: of_image,
+                    } => {
+                        let file = |file: &ImageFile| file.path(shared.state_dir);
+                        let cmdline = present(cmdline)?;
+                        Some(Boot::Kernel {
+                            kernel: file(kernel),
+                            initrd: initrd.as_ref().map(file),
+                            cmdline: cmdline.or_else(|| of_image.clone()),
+                        })
+                    }
+                    ImageBoot::Inside {
+                        cmdline: of_image, ..
+                    } => {
+                        let cmdline = cmdline_value.as_ref().map(half_a_cmdline);
+                        Some(Boot::Inside {
+                            image: name.clone(),
+                            cmdline: present(cmdline)?.or_else(|| of_image.clone()),
+                        })
+                    }
+                };
             }
             vm.sink.report_absence(
                 Diagnostic::new(

@@ -2,7 +2,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
-use crate::host::{Boot, DiskOrigin, Host};
+use crate::host::{Boot, DiskOrigin, Host, Image, ImageBoot};
 use crate::observe::Storage;
 
 /// Makes the VMs use the disks that are there as those were made: in their format, over the image that they
@@ -12,6 +12,17 @@ pub fn as_made(host: &mut Host, storage: &Storage) {
     let images = &host.images;
     let state_dir = &host.state_dir;
     for (id, vm) in &mut host.vms {
+        if let Boot::Inside { image, cmdline } = &vm.boot {
+            let first = vm.disks.first().filter(|disk| disk.origin.is_made());
+            let made = first.and_then(|disk| storage.disk(id, &disk.name));
+            let made_with =
+                made.and_then(|made| made.record.as_ref()?.image.as_ref()?.inside.as_ref());
+            let record = images.get(image).and_then(Image::inside);
+            let declared = record.and_then(|record| storage.inside.get(&record));
+            if let Some(inside) = made_with.or(declared) {
+                vm.boot = inside.boot(state_dir, cmdline.as_ref());
+            }
+        }
         for (index, disk) in vm.disks.iter_mut().enumerate() {
             if !disk.origin.is_made() {
                 continue;
@@ -33,10 +44,11 @@ pub fn as_made(host: &mut Host, storage: &Storage) {
             let declared = disk.origin.image().and_then(|name| images.get(name));
             let declared = declared.and_then(|image| image.boot.as_ref());
             if index == 0
-                && let (Some(declared), Some(seen)) = (declared, seen)
+                && let (Some(ImageBoot::Beside { kernel: beside, .. }), Some(seen)) =
+                    (declared, seen)
                 && let Some(made_with) = &seen.kernel
                 && let Boot::Kernel { kernel, initrd, .. } = &mut vm.boot
-                && *kernel == declared.kernel.path(state_dir)
+                && *kernel == beside.path(state_dir)
             {
                 kernel.clone_from(made_with);
                 initrd.clone_from(&seen.initrd);

@@ -12,7 +12,8 @@ use tempfile::NamedTempFile;
 use super::{Copied, DiskRecord, Header, ImageSeen, UNFINISHED, copy, header};
 use crate::booted::FormatVersion;
 use crate::host::{
-    Disk, DiskFormat, DiskOrigin, Filesystem, Host, Image, ImageFile, ImageName, Label, Size, VmId,
+    Disk, DiskFormat, DiskOrigin, Filesystem, Host, Image, ImageBoot, ImageFile, ImageName, Label,
+    Size, VmId,
 };
 use crate::image::qemu;
 use crate::{files, image, programs};
@@ -159,16 +160,21 @@ impl<'a> Making<'a> {
         if !metadata.is_file() && image.format == DiskFormat::Qcow2 {
             bail!("the image {path} is no file");
         }
-        let boot = image.boot.as_ref();
+        let (kernel, initrd) = match &image.boot {
+            Some(ImageBoot::Beside { kernel, initrd, .. }) => (Some(kernel), initrd.as_ref()),
+            Some(ImageBoot::Inside { .. }) | None => (None, None),
+        };
         let seen = ImageSeen {
             identity: image.disk.identity(),
             format: image.format,
             length: metadata.len(),
             modified: modified(&metadata),
-            kernel: boot.map(|boot| boot.kernel.path(state_dir)),
-            initrd: boot
-                .and_then(|boot| boot.initrd.as_ref())
-                .map(|initrd| initrd.path(state_dir)),
+            kernel: kernel.map(|kernel| kernel.path(state_dir)),
+            initrd: initrd.map(|initrd| initrd.path(state_dir)),
+            inside: match image.inside() {
+                Some(name) => image::Store::new(state_dir).inside(&name)?,
+                None => None,
+            },
             path,
         };
         Ok((image, seen))

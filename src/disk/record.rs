@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::booted::FormatVersion;
-use crate::host::{AbsolutePath, DiskFormat, DiskOrigin};
+use crate::host::{AbsolutePath, DiskFormat, DiskOrigin, InsideKernel};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -36,6 +36,9 @@ pub struct ImageSeen {
     pub kernel: Option<AbsolutePath>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initrd: Option<AbsolutePath>,
+    /// The kernel in it, where the image was booted by that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<InsideKernel>,
 }
 
 impl DiskRecord {

@@ -431,6 +431,7 @@ fn files(vm: &Vm, manifest: Option<&Manifest>) -> Vec<(Utf8PathBuf, FileFact)> {
             .chain(initrd.as_ref().map(crate::host::AbsolutePath::as_path))
             .collect(),
         Boot::Firmware(firmware) => vec![firmware.as_path()],
+        Boot::Inside { .. } => Vec::new(),
     };
     let disks = vm.disks.iter().map(|disk: &Disk| disk.path.as_path());
     let shares = vm.shares.iter().map(|share| share.source.as_path());

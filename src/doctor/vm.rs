@@ -149,6 +149,7 @@ fn files(facts: &Facts, name: &str, vm: &Vm) -> Vec<Check> {
             }
         }
         Boot::Firmware(firmware) => boot_file("firmware", firmware),
+        Boot::Inside { .. } => {}
     }
     for disk in &vm.disks {
         let path = disk.path.as_path();

@@ -14,19 +14,35 @@ pub struct Image {
     pub disk: ImageFile,
     /// What disks made of it have.
     pub format: DiskFormat,
-    /// What its publisher gives beside it, to boot it without a firmware.
+    /// To boot it without a firmware.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<ImageBoot>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct ImageBoot {
-    pub kernel: ImageFile,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub initrd: Option<ImageFile>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cmdline: Option<CmdLine>,
+#[serde(untagged, deny_unknown_fields)]
+pub enum ImageBoot {
+    /// What its publisher gives beside it.
+    Beside {
+        kernel: ImageFile,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        initrd: Option<ImageFile>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cmdline: Option<CmdLine>,
+    },
+    /// What is in its own filesystem.
+    Inside {
+        kernel: InsideWord,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cmdline: Option<CmdLine>,
+    },
+}
+
+/// The word that stands in the place of a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InsideWord {
+    Inside,
 }
 
 /// Where a file of an image is used from.
@@ -138,6 +154,9 @@ impl StoredFile {
     }
 }
 
+/// Ends the name of the record of an image's own kernel.
+pub const INSIDE: &str = ".inside";
+
 impl ImageFile {
     /// Where it is, once it is there.
     pub fn path(&self, state_dir: &AbsolutePath) -> AbsolutePath {
@@ -145,6 +164,14 @@ impl ImageFile {
             Self::Here { path, .. } => path.clone(),
             Self::Stored(file) => state_dir.join(&["images", &file.name()]),
         }
+    }
+
+    /// What the store calls the record of the kernel inside; `None` for a file of which the content is not known.
+    pub fn inside(&self) -> Option<String> {
+        Some(match self {
+            Self::Here { sha256, .. } => format!("{}{INSIDE}", sha256.as_ref()?),
+            Self::Stored(file) => format!("{}{INSIDE}", file.name()),
+        })
     }
 
     /// What it is known by: its content, or its path where that is not known.
@@ -162,9 +189,19 @@ impl ImageFile {
 
 impl Image {
     pub fn files(&self) -> impl Iterator<Item = &ImageFile> {
-        let boot = self.boot.iter();
-        let boot = boot.flat_map(|boot| std::iter::once(&boot.kernel).chain(&boot.initrd));
-        std::iter::once(&self.disk).chain(boot)
+        let (kernel, initrd) = match &self.boot {
+            Some(ImageBoot::Beside { kernel, initrd, .. }) => (Some(kernel), initrd.as_ref()),
+            Some(ImageBoot::Inside { .. }) | None => (None, None),
+        };
+        std::iter::once(&self.disk).chain(kernel).chain(initrd)
+    }
+
+    /// What the store calls the record of the kernel inside, where the image is booted by that.
+    pub fn inside(&self) -> Option<String> {
+        match &self.boot {
+            Some(ImageBoot::Inside { .. }) => self.disk.inside(),
+            _ => None,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod cloud_init;
 mod disk;
 mod identifier;
 mod image;
+mod inside;
 mod limits;
 mod link_name;
 mod mac;
@@ -42,9 +43,10 @@ pub use disk::{
 };
 pub use identifier::{BadIdentifier, DiskName, ImageName, NetworkName, VmId};
 pub use image::{
-    BadSha256, BadUrl, Compression, ForeignFormat, Form, Image, ImageBoot, ImageFile, Location,
-    Scheme, Sha256, StoredFile, Url,
+    BadSha256, BadUrl, Compression, ForeignFormat, Form, INSIDE, Image, ImageBoot, ImageFile,
+    InsideWord, Location, Scheme, Sha256, StoredFile, Url,
 };
+pub use inside::InsideKernel;
 pub use limits::{BadWeight, CpuQuota, Limits, Weight};
 pub use link_name::{BadLinkName, LinkName};
 pub use mac::{BadMac, Mac};

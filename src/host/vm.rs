@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AbsolutePath, Balloon, CloudInit, Disk, Limits, Nic, PciAddress, RngSource, Share, Size,
-    TimeSpan, VmId,
+    AbsolutePath, Balloon, CloudInit, Disk, ImageName, Limits, Nic, PciAddress, RngSource, Share,
+    Size, TimeSpan, VmId,
 };
 
 /// Everything about one VM that nkudo acts on. What a changed field costs is in `plan::cost`.
@@ -63,12 +63,13 @@ impl Vm {
     /// Every file of the host that the VMM opens.
     pub fn files(&self) -> impl Iterator<Item = &AbsolutePath> {
         let (first, second) = match &self.boot {
-            Boot::Kernel { kernel, initrd, .. } => (kernel, initrd.as_ref()),
-            Boot::Firmware(firmware) => (firmware, None),
+            Boot::Kernel { kernel, initrd, .. } => (Some(kernel), initrd.as_ref()),
+            Boot::Firmware(firmware) => (Some(firmware), None),
+            Boot::Inside { .. } => (None, None),
         };
         let disks = self.disks.iter();
         let disks = disks.flat_map(|disk| std::iter::once(&disk.path).chain(&disk.backing));
-        std::iter::once(first).chain(second).chain(disks)
+        first.into_iter().chain(second).chain(disks)
     }
 
     /// The addresses that its guest is to have.
@@ -203,6 +204,12 @@ pub enum Boot {
         cmdline: Option<CmdLine>,
     },
     Firmware(AbsolutePath),
+    /// The kernel in the filesystem of this image, while it is not known yet: what is booted is a `Kernel`.
+    Inside {
+        image: ImageName,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cmdline: Option<CmdLine>,
+    },
 }
 
 /// A kernel command line: 1 to 2047 bytes, no control characters.
@@ -228,6 +235,17 @@ pub enum BadCmdLine {
 impl CmdLine {
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The longest to which another of the same length can be added.
+    pub const HALF: usize = 1023;
+
+    /// This one with another after it, where both are no longer than half of what the kernel takes.
+    #[must_use]
+    pub fn then(&self, after: &Self) -> Self {
+        format!("{self} {after}")
+            .parse()
+            .unwrap_or_else(|_| self.clone())
     }
 }
 

@@ -60,6 +60,13 @@ pub fn argv(
             }
         }
         Boot::Firmware(firmware) => option("firmware", vec![firmware.to_string()]),
+        // In the text of a generation alone; a switch knows the files.
+        Boot::Inside { image, cmdline } => {
+            option("kernel", vec![format!("<inside image {image}>")]);
+            if let Some(cmdline) = cmdline {
+                option("cmdline", vec![cmdline.to_string()]);
+            }
+        }
     }
     // One option with several values: releases 36 to 51 take no second `--disk` or `--net`.
     let disks: Vec<String> = vm

@@ -6,9 +6,12 @@
 
 mod certificate;
 mod fetch;
+pub mod inside;
+mod kernel;
 mod progress;
 mod proxy;
 pub mod qemu;
+mod sandbox;
 mod sparse;
 mod store;
 mod unpack;

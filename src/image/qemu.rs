@@ -1,24 +1,18 @@
 //! qemu-img, and other programs that make disks.
-//!
-//! An image may be made to attack who reads it, and a disk was in the hands of a guest: what reads one is
-//! a transient unit, run by `systemd-run`, of a user of its own who sees this file and nothing else of the host.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
+use super::sandbox::{Bind, SOURCE, Sandboxed, TARGET, in_sandbox};
 use crate::host::{DiskFormat, ForeignFormat, Size};
-use crate::unit::RUNTIME_ROOT;
-use crate::{files, programs};
+use crate::programs;
 
 pub const PROGRAM: &str = "qemu-img";
 
-/// Where the unit finds what it is to read and to write.
-const SOURCE: &str = "/work/source";
-const TARGET: &str = "/work/target";
+/// Far more than a conversion needs; an image can be made to need without end.
+const LIMITS: &[&str] = &["MemoryMax=1G", "RuntimeMaxSec=6h"];
 
 /// Makes a qcow2 file that holds what differs from `backing`, in the place of an empty one.
 ///
@@ -64,7 +58,14 @@ pub fn resize(
         TARGET,
         &size.bytes().to_string(),
     ];
-    in_sandbox(&seen, path, &arguments)
+    in_sandbox(&Sandboxed {
+        what: PROGRAM,
+        program: &program()?,
+        arguments: &arguments,
+        read: &seen,
+        target: path,
+        limits: LIMITS,
+    })
 }
 
 /// Converts an image to raw, into an empty file.
@@ -83,115 +84,14 @@ pub fn convert(source: &Utf8Path, format: ForeignFormat, target: &Utf8Path) -> a
         SOURCE,
         TARGET,
     ];
-    in_sandbox(&[source], target, &arguments)
-}
-
-/// A file of the host in the sandbox.
-struct Bind<'a> {
-    path: &'a Utf8Path,
-    at: &'a str,
-}
-
-impl<'a> Bind<'a> {
-    fn as_it_is(path: &'a Utf8Path) -> Self {
-        Self {
-            path,
-            at: path.as_str(),
-        }
-    }
-}
-
-/// Runs qemu-img as a user of its own, in a root directory in which there is nothing but itself, what it
-/// reads, and `target`, which it may write.
-fn in_sandbox(read: &[Bind<'_>], target: &Utf8Path, arguments: &[&str]) -> anyhow::Result<()> {
-    let root = Utf8Path::new(RUNTIME_ROOT).join("qemu");
-    files::ensure_directory(&root, 0o755).with_context(|| format!("cannot make {root}"))?;
-    // The user is known only to systemd; its directory is root's alone, so nobody else gets to the file.
-    let mode = std::fs::metadata(target)
-        .with_context(|| format!("cannot find {target}"))?
-        .permissions();
-    let open = |mode| {
-        std::fs::set_permissions(target, mode)
-            .with_context(|| format!("cannot change the mode of {target}"))
-    };
-    open(Permissions::from_mode(0o666))?;
-    let done = run(sandboxed(&root, read, target, arguments)?, PROGRAM);
-    open(mode)?;
-    done
-}
-
-fn sandboxed(
-    root: &Utf8Path,
-    read: &[Bind<'_>],
-    target: &Utf8Path,
-    arguments: &[&str],
-) -> anyhow::Result<Command> {
-    let program = program()?;
-    let mut command = Command::new(
-        programs::find("systemd-run").context("there is no systemd-run, which systemd brings")?,
-    );
-    command.args([
-        "--quiet",
-        "--wait",
-        "--pipe",
-        "--collect",
-        "--service-type=exec",
-    ]);
-    let mut property = |text: &str| {
-        command.arg(format!("--property={text}"));
-    };
-    property("Description=qemu-img for nkudo");
-    property(&format!("RootDirectory={root}"));
-    let system = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/nix/store"];
-    for path in system {
-        property(&format!("BindReadOnlyPaths=-{path}"));
-    }
-    if !program.starts_with("/usr") && !program.starts_with("/nix/store") {
-        property(&format!("BindReadOnlyPaths={program}"));
-    }
-    for bind in read {
-        property(&format!("BindReadOnlyPaths={}:{}", bind.path, bind.at));
-    }
-    property(&format!("BindPaths={target}:{TARGET}"));
-    for setting in [
-        "DynamicUser=yes",
-        "MountAPIVFS=yes",
-        "PrivateDevices=yes",
-        "PrivateNetwork=yes",
-        "PrivateUsers=yes",
-        "PrivateTmp=yes",
-        "PrivateIPC=yes",
-        "ProtectSystem=strict",
-        "ProtectHome=no",
-        "ProtectProc=invisible",
-        "ProcSubset=pid",
-        "ProtectClock=yes",
-        "ProtectHostname=yes",
-        "ProtectControlGroups=yes",
-        "ProtectKernelLogs=yes",
-        "ProtectKernelModules=yes",
-        "ProtectKernelTunables=yes",
-        "CapabilityBoundingSet=",
-        "NoNewPrivileges=yes",
-        "MemoryDenyWriteExecute=yes",
-        "LockPersonality=yes",
-        "RestrictRealtime=yes",
-        "RestrictSUIDSGID=yes",
-        "RestrictNamespaces=yes",
-        "RestrictAddressFamilies=AF_UNIX",
-        "SystemCallArchitectures=native",
-        "SystemCallFilter=@system-service",
-        "SystemCallFilter=~@privileged @resources",
-        // Far more than a conversion needs; an image can be made to need without end.
-        "MemoryMax=1G",
-        "TasksMax=64",
-        "LimitCORE=0",
-        "RuntimeMaxSec=6h",
-    ] {
-        property(setting);
-    }
-    command.arg("--").arg(program).args(arguments);
-    Ok(command)
+    in_sandbox(&Sandboxed {
+        what: PROGRAM,
+        program: &program()?,
+        arguments: &arguments,
+        read: &[source],
+        target,
+        limits: LIMITS,
+    })
 }
 
 fn program() -> anyhow::Result<Utf8PathBuf> {

@@ -21,6 +21,7 @@ const LOCK: &str = ".lock";
 
 #[derive(Debug, Clone)]
 pub struct Store {
+    state_dir: AbsolutePath,
     directory: Utf8PathBuf,
     patience: Patience,
 }
@@ -33,6 +34,7 @@ impl Store {
     /// One that waits longer or shorter for servers.
     pub fn with_patience(state_dir: &AbsolutePath, patience: Patience) -> Self {
         Self {
+            state_dir: state_dir.clone(),
             directory: state_dir.as_path().join("images"),
             patience,
         }
@@ -40,6 +42,10 @@ impl Store {
 
     pub fn directory(&self) -> &Utf8Path {
         &self.directory
+    }
+
+    pub(super) fn state_dir(&self) -> &AbsolutePath {
+        &self.state_dir
     }
 
     /// Where a file is, or will be.
@@ -51,13 +57,10 @@ impl Store {
     ///
     /// Blocks for as long as that takes. Of two that want the same file, one waits for the other.
     pub fn ensure(&self, file: &StoredFile, image: &str) -> anyhow::Result<()> {
-        let directory = &self.directory;
         if self.path(file).exists() {
-            return Ok(());
+            return self.tidy(&file.sha256);
         }
-        // Nobody but root gets to what is in it, but for VMs, into whose sandboxes it is bound.
-        files::ensure_directory(directory, 0o700)
-            .with_context(|| format!("cannot make {directory}"))?;
+        self.ensure_directory()?;
         let _lock = self.lock(&file.sha256, image)?;
         if self.path(file).exists() {
             return Ok(());
@@ -76,6 +79,13 @@ impl Store {
             length.div_ceil(1 << 20)
         );
         Ok(())
+    }
+
+    pub(super) fn ensure_directory(&self) -> anyhow::Result<()> {
+        let directory = &self.directory;
+        // Nobody but root gets to what is in it, but for VMs, into whose sandboxes it is bound.
+        files::ensure_directory(directory, 0o700)
+            .with_context(|| format!("cannot make {directory}"))
     }
 
     /// Gets the file itself, whole and with the right checksum, to `partial`.
@@ -182,7 +192,7 @@ impl Store {
         Ok(whole.metadata()?.len())
     }
 
-    fn temporary(&self, sha256: &Sha256) -> anyhow::Result<tempfile::NamedTempFile> {
+    pub(super) fn temporary(&self, sha256: &Sha256) -> anyhow::Result<tempfile::NamedTempFile> {
         tempfile::Builder::new()
             .prefix(&format!("{UNFINISHED}{sha256}-"))
             .tempfile_in(&self.directory)
@@ -190,7 +200,7 @@ impl Store {
     }
 
     /// Removes what a run that was killed has left of this file. Only while it is locked.
-    fn remove_unfinished(&self, sha256: &Sha256) -> anyhow::Result<()> {
+    pub(super) fn remove_unfinished(&self, sha256: &Sha256) -> anyhow::Result<()> {
         let directory = &self.directory;
         let prefix = format!("{UNFINISHED}{sha256}-");
         let names = files::names(directory).with_context(|| format!("cannot list {directory}"))?;
@@ -214,25 +224,39 @@ impl Store {
         files::remove(&path).with_context(|| format!("cannot remove {path}"))
     }
 
+    /// Removes what a run has left that was killed when the file was there already.
+    pub(super) fn tidy(&self, sha256: &Sha256) -> anyhow::Result<()> {
+        if self.lock_path(sha256).exists()
+            && let Some(_lock) = self.try_lock(sha256)?
+        {
+            self.remove_unfinished(sha256)?;
+        }
+        Ok(())
+    }
+
+    fn lock_path(&self, sha256: &Sha256) -> Utf8PathBuf {
+        self.directory.join(format!(".{sha256}{LOCK}"))
+    }
+
     /// Whether somebody is making something of the source that a hidden file is of.
     pub fn is_locked(&self, name: &str) -> bool {
         let Some(sha256) = source_of(name) else {
             return false;
         };
-        let path = self.directory.join(format!(".{sha256}{LOCK}"));
+        let path = self.lock_path(&sha256);
         // Opened, not created: where there is none, nobody has it.
         File::open(path)
             .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// Locks what is made of one source.
-    fn lock(&self, sha256: &Sha256, image: &str) -> anyhow::Result<StoreLock> {
+    pub(super) fn lock(&self, sha256: &Sha256, image: &str) -> anyhow::Result<StoreLock> {
         loop {
             if let Some(lock) = self.try_lock(sha256)? {
                 return Ok(lock);
             }
             tracing::info!("waiting for another nkudo that gets image {image}");
-            let path = self.directory.join(format!(".{sha256}{LOCK}"));
+            let path = self.lock_path(sha256);
             match File::open(&path) {
                 // Its holder removes the file: a lock on it is one on nothing.
                 Ok(file) => file.lock().with_context(|| format!("cannot lock {path}"))?,
@@ -244,7 +268,7 @@ impl Store {
 
     /// As `lock`; `None` where somebody has it.
     fn try_lock(&self, sha256: &Sha256) -> anyhow::Result<Option<StoreLock>> {
-        let path = self.directory.join(format!(".{sha256}{LOCK}"));
+        let path = self.lock_path(sha256);
         loop {
             let open = || File::options().create(true).append(true).open(&path);
             let file = open().with_context(|| format!("cannot open {path}"))?;
@@ -267,7 +291,7 @@ impl Store {
 
 /// Held while it lives; the file goes with it, so that the store holds images and nothing else.
 #[derive(Debug)]
-struct StoreLock {
+pub(super) struct StoreLock {
     path: Utf8PathBuf,
     _file: File,
 }
@@ -302,12 +326,12 @@ impl ModeOfOwner for fs::OpenOptions {
     }
 }
 
-fn set_mode(path: &Utf8Path, mode: u32) -> anyhow::Result<()> {
+pub(super) fn set_mode(path: &Utf8Path, mode: u32) -> anyhow::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
         .with_context(|| format!("cannot change the mode of {path}"))
 }
 
-fn utf8(path: &std::path::Path) -> anyhow::Result<Utf8PathBuf> {
+pub(super) fn utf8(path: &std::path::Path) -> anyhow::Result<Utf8PathBuf> {
     Utf8PathBuf::from_path_buf(path.to_owned())
         .map_err(|path| anyhow::anyhow!("{} is not UTF-8", path.display()))
 }

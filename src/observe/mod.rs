@@ -30,5 +30,5 @@ pub use observed::{
 };
 pub use pci::{Iommu, PciDevice, PciDevices, Vfio};
 pub use running::{Running, Usage};
-pub use storage::{Below, Holder, MadeDisk, Storage, disks, storage};
+pub use storage::{Below, Holder, MadeDisk, Storage, disks, made, storage};
 pub use tuning::{Noted, TuningFacts, tuning, tuning_note};

@@ -10,7 +10,10 @@ use super::look::failed;
 use super::{ObserveError, holders};
 use crate::disk::{self, DiskRecord, Header};
 use crate::files;
-use crate::host::{AbsolutePath, DiskAccess, DiskFormat, DiskName, DiskOrigin, Host, Size, VmId};
+use crate::host::{
+    AbsolutePath, DiskAccess, DiskFormat, DiskName, DiskOrigin, Host, INSIDE, InsideKernel, Size,
+    VmId,
+};
 
 /// What is kept in the state directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub struct Storage {
     pub disks: BTreeMap<VmId, BTreeMap<DiskName, MadeDisk>>,
     /// The names in `images/` of what is whole.
     pub images: BTreeSet<String>,
+    /// The kernels that were taken out of images, by the names of their records in `images/`.
+    pub inside: BTreeMap<String, InsideKernel>,
     /// Disks that a process holds, by the path that the configuration has; only those of VMs that do not
     /// run, since only for those it matters.
     pub held: BTreeMap<Utf8PathBuf, Holder>,
@@ -79,12 +84,45 @@ pub fn storage(host: &Host, running: &BTreeSet<&VmId>) -> Result<Storage, Observ
         .filter(|program| crate::programs::find(program).is_none());
     Ok(Storage {
         disks: disks(&host.state_dir)?,
+        inside: inside(&host.state_dir, &images)?,
         images: images
             .into_iter()
             .filter(|name| !name.starts_with('.'))
             .collect(),
         held: holders::holders(idle.map(|disk| disk.path.as_path())),
         missing: missing.collect(),
+    })
+}
+
+/// What is known of kernels inside images: those of which all files are there.
+fn inside(
+    state_dir: &AbsolutePath,
+    names: &[String],
+) -> Result<BTreeMap<String, InsideKernel>, ObserveError> {
+    let mut all = BTreeMap::new();
+    for name in names.iter().filter(|name| name.ends_with(INSIDE)) {
+        let path = state_dir.as_path().join("images").join(name);
+        let json = files::read(&path).map_err(failed(&path))?;
+        let inside = json.and_then(|json| serde_json::from_slice::<InsideKernel>(&json).ok());
+        let is_whole = |inside: &InsideKernel| {
+            let mut files = inside.file_names();
+            files.all(|file| names.contains(&file))
+        };
+        if let Some(inside) = inside.filter(is_whole) {
+            all.insert(name.clone(), inside);
+        }
+    }
+    Ok(all)
+}
+
+/// What a host is adapted to that is not observed otherwise.
+pub fn made(state_dir: &AbsolutePath) -> Result<Storage, ObserveError> {
+    let images = state_dir.as_path().join("images");
+    let names = files::names(&images).map_err(failed(&images))?;
+    Ok(Storage {
+        disks: disks(state_dir)?,
+        inside: inside(state_dir, &names)?,
+        ..Storage::default()
     })
 }
 
@@ -127,7 +165,7 @@ fn disks_of(
         let path = directory.join(&file);
         let record = directory.join(disk::record_name(&name));
         let record = files::read(&record).map_err(failed(&record))?;
-        let made = made(&path, format).map_err(failed(&path))?;
+        let made = made_disk(&path, format).map_err(failed(&path))?;
         let record = record.and_then(|json| DiskRecord::from_json(&json).ok());
         let below = record
             .as_ref()
@@ -145,7 +183,7 @@ fn disks_of(
     Ok(disks)
 }
 
-fn made(path: &Utf8Path, format: DiskFormat) -> std::io::Result<MadeDisk> {
+fn made_disk(path: &Utf8Path, format: DiskFormat) -> std::io::Result<MadeDisk> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     let mut first = [0; 512];

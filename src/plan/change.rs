@@ -198,8 +198,10 @@ fn joined(path: &str, key: &str) -> String {
         ("", "machined") => "host.machined".to_owned(),
         ("boot", "kernel") => "boot.kernel".to_owned(),
         ("boot", "firmware") => "firmware".to_owned(),
+        ("boot", "inside") => "boot.inside".to_owned(),
+        ("boot.inside", "image") => "image.kernel".to_owned(),
         ("cloud-init", "keys") => "cloud-init".to_owned(),
-        ("boot.kernel" | "", key) => key.to_owned(),
+        ("boot.kernel" | "boot.inside" | "", key) => key.to_owned(),
         (disk, "image" | "clone" | "overlay" | "volume") if disk.ends_with(".origin") => {
             disk.strip_suffix(".origin").unwrap_or(disk).to_owned()
         }

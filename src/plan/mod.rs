@@ -44,7 +44,7 @@ pub use obstacle::Obstacle;
 pub use pci::PciStep;
 pub use request::{OnFailure, Pending, Request, Switch};
 pub(crate) use services::{defaults, forwarding};
-pub use storage::{DiskStep, GrowWhen, ImageStep, differs_from_made};
+pub use storage::{DiskStep, GrowWhen, ImageStep, KernelStep, differs_from_made};
 pub use tuning::{TuningPlan, TuningStep, TuningWhy};
 pub(crate) use uplink::is_our_vlan;
 pub use vm::upgrades;
@@ -71,6 +71,8 @@ pub struct Plan {
     pub on_failure: OnFailure,
     /// What the image store gets before anything is stopped.
     pub images: Vec<ImageStep>,
+    /// Kernels that are taken out of images then.
+    pub kernels: Vec<KernelStep>,
     /// What becomes of disks, and what somebody should know of them.
     pub disks: BTreeMap<(VmId, DiskName), DiskStep>,
     /// Devices that VMs take from the host, and that it gets back.
@@ -190,6 +192,7 @@ impl Plan {
             && self.network.is_empty()
             && self.tuning.is_empty()
             && self.images.is_empty()
+            && self.kernels.is_empty()
             && self.pci.is_empty()
             && !self.disks.values().any(DiskStep::is_done_now)
     }
@@ -286,6 +289,7 @@ fn draft(wanted: &Manifest, observed: &Observed, request: &Request) -> Plan {
         write_files: BTreeMap::new(),
         remove_files: Vec::new(),
         images: Vec::new(),
+        kernels: Vec::new(),
         disks: BTreeMap::new(),
         pci: BTreeMap::new(),
         network: NetworkPlan::default(),

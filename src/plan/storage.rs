@@ -6,8 +6,8 @@ use super::{Action, Live, Obstacle, Plan, Reason, Request, VmStep};
 use crate::disk;
 use crate::generation::Manifest;
 use crate::host::{
-    AbsolutePath, Disk, DiskAccess, DiskName, DiskOrigin, Filesystem, Host, ImageFile, Size,
-    StoredFile, Vm, VmId,
+    AbsolutePath, Boot, Disk, DiskAccess, DiskFormat, DiskName, DiskOrigin, Filesystem, Host,
+    ImageFile, ImageName, Size, StoredFile, Vm, VmId,
 };
 use crate::hypervisor::Version;
 use crate::image::qemu;
@@ -19,6 +19,13 @@ pub struct ImageStep {
     pub file: StoredFile,
     /// The image whose it is, and the VMs that need it.
     pub image: String,
+    pub vms: BTreeSet<VmId>,
+}
+
+/// A kernel that is taken out of the filesystem of its image, once that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelStep {
+    pub image: ImageName,
     pub vms: BTreeSet<VmId>,
 }
 
@@ -68,6 +75,7 @@ pub(super) fn steps(plan: &mut Plan, wanted: &Manifest, observed: &Observed, req
         Hypervisor::Unusable(_) => wanted.programs.hypervisor_version,
     };
     let mut images: BTreeMap<StoredFile, ImageStep> = BTreeMap::new();
+    let mut kernels: BTreeMap<&ImageName, BTreeSet<VmId>> = BTreeMap::new();
     let mut disks = BTreeMap::new();
     for (id, step) in &plan.vms {
         let Some(vm) = host.vms.get(id) else {
@@ -77,6 +85,10 @@ pub(super) fn steps(plan: &mut Plan, wanted: &Manifest, observed: &Observed, req
         let mut used = BTreeSet::new();
         if starts(step) {
             used.extend(vm.files());
+            if let Boot::Inside { image, .. } = &vm.boot {
+                needed.insert(image);
+                kernels.entry(image).or_default().insert(id.clone());
+            }
         }
         for one in &vm.disks {
             let made = observed.storage.disk(id, &one.name);
@@ -90,7 +102,7 @@ pub(super) fn steps(plan: &mut Plan, wanted: &Manifest, observed: &Observed, req
                 disks.insert((id.clone(), one.name.clone()), step);
             }
         }
-        if !used.is_empty() {
+        if !used.is_empty() || !needed.is_empty() {
             for (name, image) in &host.images {
                 let files = image.files().filter_map(|file| match file {
                     ImageFile::Stored(stored)
@@ -117,6 +129,13 @@ pub(super) fn steps(plan: &mut Plan, wanted: &Manifest, observed: &Observed, req
     }
     unused(&mut disks, plan, host, observed);
     plan.images = images.into_values().collect();
+    plan.kernels = kernels
+        .into_iter()
+        .map(|(image, vms)| KernelStep {
+            image: image.clone(),
+            vms,
+        })
+        .collect();
     plan.disks = disks;
 }
 
@@ -363,6 +382,12 @@ fn programs(plan: &Plan, wanted: &Manifest) -> BTreeMap<&'static str, String> {
             programs.insert(qemu::PROGRAM, format!("image {} is converted", step.image));
         }
     }
+    for step in &plan.kernels {
+        let image = wanted.host.images.get(&step.image);
+        if image.is_some_and(|image| image.format == DiskFormat::Qcow2) {
+            programs.insert(qemu::PROGRAM, format!("image {} is read", step.image));
+        }
+    }
     for ((id, name), step) in &plan.disks {
         let mut needs = |program, what: &str| {
             programs.insert(program, format!("disk {name} of VM {id} {what}"));
@@ -395,5 +420,5 @@ const fn made_of(filesystem: Filesystem) -> &'static str {
 fn is_qcow2(wanted: &Manifest, id: &VmId, name: &DiskName) -> bool {
     let vm = wanted.host.vms.get(id);
     let mut disks = vm.into_iter().flat_map(|vm| &vm.disks);
-    disks.any(|disk| disk.name == *name && disk.format == crate::host::DiskFormat::Qcow2)
+    disks.any(|disk| disk.name == *name && disk.format == DiskFormat::Qcow2)
 }

@@ -98,6 +98,16 @@ impl Plan {
                 text: format!("image {image}: {action} {from}, for {}", listed(&vms)),
             }
         });
+        let kernels = self.kernels.iter().map(|step| {
+            let vms: Vec<&VmId> = step.vms.iter().collect();
+            let image = &step.image;
+            HostStep {
+                kind: "image",
+                name: image.to_string(),
+                action: "take-kernel",
+                text: format!("image {image}: take its kernel out, for {}", listed(&vms)),
+            }
+        });
         let disks = self.disks.iter().map(|((id, name), step)| HostStep {
             kind: "disk",
             name: format!("{id}/{name}"),
@@ -117,7 +127,7 @@ impl Plan {
             },
             text: format!("PCI device {address}: {step}"),
         });
-        images.chain(disks).chain(devices).collect()
+        images.chain(kernels).chain(disks).chain(devices).collect()
     }
 }
 

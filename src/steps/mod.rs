@@ -20,6 +20,9 @@ mod trusted_path;
 mod verdict;
 mod watch;
 
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -28,6 +31,7 @@ use crate::booted::Booted;
 use crate::cli::UnitStep;
 use crate::files;
 use crate::host::VmId;
+use crate::image::inside;
 use crate::observe::not_ready_directory;
 use crate::unit::RUNTIME_ROOT;
 
@@ -52,7 +56,17 @@ pub async fn run(step: &UnitStep) -> anyhow::Result<StepExit> {
         UnitStep::Revoke { id } => Ok(access::revoke(&Context::of(id)?)),
         UnitStep::Await { id } => readiness::wait(&Context::of(id)?).await,
         UnitStep::GiveUp { id } => apply::give_up(id).await.map(|()| StepExit::Done),
+        UnitStep::TakeKernel { image, to } => take_kernel(image, to),
     }
+}
+
+fn take_kernel(image: &Utf8Path, to: &Utf8Path) -> anyhow::Result<StepExit> {
+    let image = File::open(image).context("cannot read the image")?;
+    let file = File::options().write(true).open(to);
+    let mut file = BufWriter::new(file.context("cannot write what is found")?);
+    inside::take_out(&image, &mut file)?;
+    file.flush().context("cannot write what is found")?;
+    Ok(StepExit::Done)
 }
 
 /// What a step knows.

@@ -117,7 +117,7 @@ fn a_stop_does_not_wait_for_a_switch_that_fetches() {
     ended(switch)
         .done()
         .says("image base: fetch http://127.0.0.1:8000/image.raw, for second")
-        .says("the host has changed meanwhile");
+        .says("the plan is another one by now");
     ended(third).done();
     // Stopped is stopped, also for a switch that had looked before.
     host.is_gone("web");

@@ -36,6 +36,7 @@ mod guest;
 mod hello;
 mod host;
 mod images;
+mod inside;
 mod interruption;
 mod life;
 mod live;
@@ -108,6 +109,7 @@ const THEMES: &[(Needs, &[Case])] = &[
     (Needs::Machine, doctor::CASES),
     (Needs::Machine, images::CASES),
     (Needs::Machine, fetching::CASES),
+    (Needs::Machine, inside::CASES),
     (Needs::Machine, sandbox::CASES),
     (Needs::Machine, escapes::CASES),
     (Needs::Machine, first_boot::CASES),

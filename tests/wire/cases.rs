@@ -104,6 +104,7 @@ fn switch(ids: &[&str], starts: &[(&str, Start)], switch: Switch) -> (Outcome, S
             directory: "/nonexistent".into(),
             dnsmasq: None,
             no_images: &BTreeMap::new(),
+            no_kernels: &BTreeMap::new(),
         };
         (apply.run(&plan).await, state)
     })

@@ -50,15 +50,17 @@ pub struct ImageTable {
     /// Becomes: `qemu-img convert`
     pub convert: Option<Convert>,
 
-    /// The kernel that its publisher gives beside it: a path, a URL with its checksum, or both.
+    /// The kernel that its publisher gives beside it (a path, a URL with its checksum, or both), or `"inside"`: the
+    /// one in the image's own filesystem, with the initrd that is there.
     ///
     /// VMs whose first disk is of this image, and that have no `kernel` and `firmware` of their own, boot it.
-    /// A disk that was made keeps booting the kernel that it was made with.
+    /// A disk that was made keeps booting the kernel that it was made with. `"inside"` needs the image's `sha256`, and
+    /// a kernel in ext4 or FAT; see docs/disks.md for which one is taken, and how it finds its root filesystem.
     ///
     /// Default: none
     /// Example: `kernel = { source = "https://images.example/vmlinuz", sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" }`
     /// Becomes: `--kernel`
-    pub kernel: Option<BootFile>,
+    pub kernel: Option<ImageKernel>,
 
     /// The initial RAM disk of that kernel, likewise.
     ///
@@ -67,7 +69,8 @@ pub struct ImageTable {
     /// Becomes: `--initramfs`
     pub initrd: Option<BootFile>,
 
-    /// The command line of that kernel; a VM's own goes before it.
+    /// The command line of that kernel; a VM's own goes before it. With `kernel = "inside"` it is added to what the
+    /// image says, and has at most 1023 bytes.
     ///
     /// Default: none
     /// Example: `cmdline = "root=/dev/vda1 console=ttyS0"`
@@ -100,6 +103,20 @@ pub enum Compression {
 #[schemars(rename_all = "kebab-case", inline)]
 pub enum Convert {
     Raw,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged, inline)]
+pub enum ImageKernel {
+    Inside(Inside),
+    Path(PathOrUrl),
+    Table(BootFileTable),
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case", inline)]
+pub enum Inside {
+    Inside,
 }
 
 #[derive(Debug, JsonSchema)]

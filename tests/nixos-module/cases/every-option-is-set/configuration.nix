@@ -38,6 +38,11 @@
       source = pkgs.coreutils;
       format = "raw";
     };
+    images.debian = {
+      source = "https://images.example/debian.raw";
+      sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+      kernel = "inside";
+    };
     vms = {
       db = {
         firmware = "/srv/nkudo/CLOUDHV.fd";

@@ -235,7 +235,7 @@ fn certificates_for_another_name_or_another_time_are_refused() {
         (
             "other.example",
             Valid::Now,
-            "it is not for localhost, but for",
+            "it is not for localhost, but for other.example",
         ),
         ("localhost", Valid::UntilLastYear, "it has expired"),
         ("localhost", Valid::FromNextCentury, "it is not valid yet"),

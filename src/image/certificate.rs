@@ -51,7 +51,10 @@ fn in_words(err: &CertificateError) -> String {
 /// Names as a server gives them, which may be many, and anything.
 fn listed(names: &[String]) -> String {
     let clean = |name: &String| -> String {
-        let visible = name.chars().filter(char::is_ascii_graphic);
+        // As rustls shows it.
+        let bare = name.strip_prefix("DnsName(\"");
+        let bare = bare.and_then(|name| name.strip_suffix("\")"));
+        let visible = bare.unwrap_or(name).chars().filter(char::is_ascii_graphic);
         visible.take(100).collect()
     };
     match names {

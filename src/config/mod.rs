@@ -12,6 +12,7 @@ mod cursor;
 mod device;
 mod diagnostic;
 mod disk;
+mod disk_kind;
 mod explain;
 mod forward;
 mod image;

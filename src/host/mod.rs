@@ -27,6 +27,7 @@ mod share;
 mod size;
 mod time_span;
 mod tuning;
+mod url;
 mod vm;
 
 use std::collections::BTreeMap;
@@ -43,8 +44,8 @@ pub use disk::{
 };
 pub use identifier::{BadIdentifier, DiskName, ImageName, NetworkName, VmId};
 pub use image::{
-    BadSha256, BadUrl, Compression, ForeignFormat, Form, INSIDE, Image, ImageBoot, ImageFile,
-    InsideWord, Location, Scheme, Sha256, StoredFile, Url,
+    BadSha256, Compression, ForeignFormat, Form, INSIDE, Image, ImageBoot, ImageFile, InsideWord,
+    Location, Sha256, StoredFile,
 };
 pub use inside::InsideKernel;
 pub use limits::{BadWeight, CpuQuota, Limits, Weight};
@@ -65,6 +66,7 @@ pub use tuning::{
     BadSysctlName, BadSysctlValue, Governor, KsmRun, Setting, SysctlName, SysctlValue, Tuning,
     one_spaced, sysctl_path,
 };
+pub use url::{BadUrl, Scheme, Url};
 pub use vm::{
     Autostart, BadCmdLine, Boot, CmdLine, HugePages, Machined, Memory, OnChange, OnTimeout, Panic,
     Ready, Restart, Serial, Sharing, Vcpus, Vm, Watchdog,

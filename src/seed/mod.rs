@@ -7,6 +7,7 @@
 
 mod first_boot;
 mod mime;
+mod module_keys;
 mod network_config;
 mod user_data;
 mod volume;

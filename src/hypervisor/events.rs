@@ -46,12 +46,9 @@ impl Events {
             };
             let what = event.properties.unwrap_or_default();
             match (event.source.as_str(), event.name.as_str()) {
-                ("vm", "booted" | "restored" | "rebooted") => {
-                    events = Self {
-                        boot: Boot::Once,
-                        guest: Guest::Fine,
-                    };
-                }
+                // Not when it has begun: its vCPUs run before that is said, and may have panicked by then.
+                ("vm", "booting" | "rebooting" | "restoring") => events.guest = Guest::Fine,
+                ("vm", "booted" | "restored" | "rebooted") => events.boot = Boot::Once,
                 // A crash kernel that takes over (`crash_loaded`) has panicked before it.
                 ("guest", "panic")
                     if what.get("event").is_none_or(|what| what != "unknown_event") =>
@@ -80,13 +77,16 @@ mod tests {
     fn the_last_word_counts() {
         let booted = event("vm", "booted", "null");
         let panicked = event("guest", "panic", "{\"event\": \"panic\"}");
+        let rebooting = event("vm", "rebooting", "null");
         let rebooted = event("vm", "rebooted", "null");
         assert_eq!(Events::read(""), Events::default());
         assert_eq!(Events::read(&booted).boot, Boot::Once);
         let read = |texts: &[&str]| Events::read(&texts.concat()).guest;
         assert_eq!(read(&[&booted]), Guest::Fine);
         assert_eq!(read(&[&booted, &panicked]), Guest::Panicked);
-        assert_eq!(read(&[&booted, &panicked, &rebooted]), Guest::Fine);
+        assert_eq!(read(&[&panicked, &booted]), Guest::Panicked);
+        let again = [&booted, &panicked, &rebooting, &rebooted];
+        assert_eq!(read(&again.map(String::as_str)), Guest::Fine);
     }
 
     #[test]

@@ -46,6 +46,10 @@ pub(crate) enum Then {
     Reset,
     /// Jumps to where nothing is mapped, which the VMM cannot emulate.
     Crash,
+    /// Says by its pvpanic device that it panicked, and stays up.
+    PanicAndHalt,
+    /// The same, and powers off by ACPI.
+    PanicAndPowerOff,
     /// Prints whatever is typed on the serial port.
     Echo,
     /// Powers off by ACPI when the power button is pressed, and idles until then.
@@ -85,6 +89,38 @@ pub(crate) const ECHO: [u8; 17] = [
     0xec, // in al, dx
     0xee, // out dx, al
     0xeb, 0xef, // jmp: look again
+];
+
+/// Finds the pvpanic device (1b36:0011) on the PCI bus, lets it decode its memory, and writes "panicked" to it. Halts where
+/// there is none.
+pub(crate) const PANIC: [u8; 65] = [
+    0xbb, 0x00, 0x00, 0x00, 0x80, // mov ebx, 0x80000000: bus 0, device 0
+    0x66, 0xba, 0xf8, 0x0c, // mov dx, 0xcf8: the address of configuration space
+    0x89, 0xd8, // mov eax, ebx
+    0xef, // out dx, eax
+    0xb2, 0xfc, // mov dl, 0xfc: its data
+    0xed, // in eax, dx
+    0x3d, 0x36, 0x1b, 0x11, 0x00, // cmp eax, 0x111b36
+    0x74, 0x11, // je: this is it
+    0x81, 0xc3, 0x00, 0x08, 0x00, 0x00, // add ebx, 0x800: the next device
+    0x81, 0xfb, 0x00, 0x00, 0x01, 0x80, // cmp ebx, 0x80010000
+    0x75, 0xe1, // jne: look at it
+    0xf4, // hlt
+    0xeb, 0xfd, // jmp back to it
+    0xb2, 0xf8, // mov dl, 0xf8
+    0x8d, 0x43, 0x04, // lea eax, [ebx + 4]: its command register
+    0xef, // out dx, eax
+    0xb2, 0xfc, // mov dl, 0xfc
+    0xed, // in eax, dx
+    0x0c, 0x02, // or al, 2: memory
+    0xef, // out dx, eax
+    0xb2, 0xf8, // mov dl, 0xf8
+    0x8d, 0x43, 0x10, // lea eax, [ebx + 0x10]: where its memory is
+    0xef, // out dx, eax
+    0xb2, 0xfc, // mov dl, 0xfc
+    0xed, // in eax, dx
+    0x24, 0xf0, // and al, 0xf0
+    0xc6, 0x00, 0x01, // mov byte [eax], 1
 ];
 
 /// A guest to assemble.
@@ -148,6 +184,8 @@ impl Then {
                 code
             }
             Self::Crash => jump(UNMAPPED),
+            Self::PanicAndHalt => [&PANIC[..], &HALT].concat(),
+            Self::PanicAndPowerOff => [&PANIC[..], &power_off()].concat(),
             Self::PowerOffWhenAsked | Self::CrashWhenAsked => jump(address(AWAIT)),
         }
     }
@@ -157,7 +195,13 @@ impl Then {
         match self {
             Self::PowerOffWhenAsked => Some(power_off()),
             Self::CrashWhenAsked => Some(jump(UNMAPPED)),
-            Self::Halt | Self::Echo | Self::PowerOff | Self::Reset | Self::Crash => None,
+            Self::Halt
+            | Self::Echo
+            | Self::PowerOff
+            | Self::Reset
+            | Self::Crash
+            | Self::PanicAndHalt
+            | Self::PanicAndPowerOff => None,
         }
     }
 }

@@ -29,6 +29,7 @@ mod console;
 mod deadline;
 mod disks;
 mod doctor;
+mod ends;
 mod escapes;
 mod fetching;
 mod first_boot;
@@ -94,6 +95,7 @@ const THEMES: &[(Needs, &[Case])] = &[
     (Needs::Machine, hello::CASES),
     (Needs::Machine, switching::CASES),
     (Needs::Machine, life::CASES),
+    (Needs::Machine, ends::CASES),
     (Needs::Machine, live::CASES),
     (Needs::Machine, machined::CASES),
     (Needs::Machine, network::CASES),

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::guest::Then;
-use super::host::{Host, LAN, Ran, vm};
+use super::host::{Host, LAN, Ran, unit, vm};
 use super::machine::Networkd;
 use super::until::until;
 
@@ -16,6 +16,7 @@ cases![
     the_disk_is_full,
     the_tap_or_the_bridge_is_gone,
     the_api_socket_is_dead,
+    the_vmm_hangs_on_stop,
     the_kernel_is_missing_or_not_readable,
     a_template_takes_the_units_name,
 ];
@@ -209,6 +210,34 @@ fn the_api_socket_is_dead() {
     host.is_gone("web");
     host.nkudo(&["start", "web"]).done();
     no_complaint(&host, "vm web");
+}
+
+fn the_vmm_hangs_on_stop() {
+    let host = running();
+    let pid = host.main_pid("web").to_string();
+    host.machine.ok(&["kill", "-STOP", &pid]);
+    host.machine
+        .ok(&["systemctl", "stop", "--no-block", &unit("web")]);
+    until("it is stopping", || {
+        match host.status(&[])["state"].as_str() {
+            Some("stopping") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    let shown = host.nkudo(&["status", "web"]).done();
+    assert!(
+        shown
+            .stdout
+            .contains("`nkudo stop web --force` does not wait"),
+        "{shown}"
+    );
+    host.nkudo(&["stop", "web", "--force=1"])
+        .done()
+        .says("SIGTERM to the VMM of web");
+    host.is_gone("web");
+    assert_eq!(host.exits("web"), ["stopped"]);
+    host.nkudo(&["start", "web"]).done();
+    assert_eq!(host.status(&[])["state"], "running");
 }
 
 fn the_kernel_is_missing_or_not_readable() {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::super::guest::{AWAIT_BUTTON, ECHO, pressed};
+use super::super::guest::{AWAIT_BUTTON, ECHO, PANIC, pressed};
 use super::Chain;
 
 /// What a run of the vCPU led to.
@@ -12,6 +12,8 @@ pub(super) enum Event {
     Idle,
     PoweredOff,
     Reset,
+    /// It wrote to its pvpanic device, and goes on.
+    Panicked,
     /// It came to an instruction, or to memory, that is none.
     Failed,
 }
@@ -104,6 +106,11 @@ impl Cpu {
                 }
                 code if code.starts_with(&AWAIT_BUTTON) => {
                     self.state = State::Halted(Some(pressed()));
+                }
+                code if code.starts_with(&PANIC) => {
+                    let length = u32::try_from(PANIC.len()).expect("a few bytes");
+                    self.state = State::Runs(at + length);
+                    return Event::Panicked;
                 }
                 code if code.starts_with(&ECHO) => self.state = State::Echoes,
                 // hlt

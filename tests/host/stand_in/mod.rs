@@ -113,6 +113,7 @@ async fn run(options: &Options, mut log: Option<&mut File>) -> Result<(), Chain>
     api.state("Running");
     let mut paused = false;
     let mut events = Events::to(options.events.as_deref())?;
+    events.tell("vm", "booting");
     events.tell("vm", "booted");
     loop {
         let event = if paused {
@@ -137,6 +138,13 @@ async fn run(options: &Options, mut log: Option<&mut File>) -> Result<(), Chain>
                 };
                 return Ok(());
             }
+            Event::Panicked => {
+                // Without the device there is nobody to tell.
+                if options.pvpanic {
+                    events.tell("guest", "panic");
+                }
+                continue;
+            }
             Event::Reset | Event::Idle => {}
         }
         tokio::select! {
@@ -147,6 +155,7 @@ async fn run(options: &Options, mut log: Option<&mut File>) -> Result<(), Chain>
                 served.clear();
                 served.extend(devices::connect(options)?);
                 cpu = Cpu::boot(&image)?;
+                events.tell("vm", "rebooting");
                 events.tell("vm", "rebooted");
             }
             Some(keys) = typed.recv() => if cpu.echoes() {

@@ -24,6 +24,7 @@ pub(super) struct Options {
     /// The TAPs, each by the file descriptors of its queues.
     pub(super) taps: Vec<Vec<i32>>,
     pub(super) vsock: Option<PathBuf>,
+    pub(super) pvpanic: bool,
     /// Where others serve devices: virtiofsd, swtpm.
     pub(super) sockets: Vec<PathBuf>,
     /// Where random numbers are from.
@@ -201,6 +202,7 @@ impl Options {
                 .or_else(|| path("firmware"))
                 .unwrap_or_default(),
             initramfs: path("initramfs"),
+            pvpanic: matches.get_flag("pvpanic"),
             sizes,
             disks: all("disk")
                 .map(|text| disk(text))

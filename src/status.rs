@@ -2,7 +2,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -197,7 +197,16 @@ pub fn status(
         .flat_map(|vms| vms.keys())
         .chain(observed.units.keys())
         .collect();
-    let vms = ids.into_iter().map(|id| vm(id, current, observed, closer));
+    let host = Seen {
+        observed,
+        closer,
+        links: observed
+            .links
+            .iter()
+            .map(|(name, link)| (link.index, name.as_str()))
+            .collect(),
+    };
+    let vms = ids.into_iter().map(|id| vm(id, current, &host));
     let tuning = current.map_or_else(Vec::new, |(_, manifest)| {
         amiss(&manifest.host.tuning, &observed.tuning, None)
     });
@@ -210,7 +219,18 @@ pub fn status(
     }
 }
 
-fn vm(id: &VmId, current: Current<'_>, observed: &Observed, closer: &Closer) -> VmStatus {
+/// What was seen of the host.
+struct Seen<'a> {
+    observed: &'a Observed,
+    closer: &'a Closer,
+    /// The names of links, by their index.
+    links: BTreeMap<u32, &'a str>,
+}
+
+fn vm(id: &VmId, current: Current<'_>, host: &Seen<'_>) -> VmStatus {
+    let Seen {
+        observed, closer, ..
+    } = *host;
     let unit = observed.units.get(id);
     let facts = unit.and_then(|unit| unit.facts.as_ref());
     let wanted = current.and_then(|(_, manifest)| manifest.host.vms.get(id));
@@ -269,7 +289,7 @@ fn vm(id: &VmId, current: Current<'_>, observed: &Observed, closer: &Closer) -> 
         drop_ins: unit.map_or_else(Vec::new, |unit| unit.drop_ins.clone()),
         memory: usage.memory,
         cpu: usage.cpu,
-        nics: nics(specification, observed, closer),
+        nics: nics(specification, host),
         disks: specification.map_or_else(Vec::new, |vm| {
             vm.disks.iter().map(|one| disk(one, closer)).collect()
         }),
@@ -279,7 +299,10 @@ fn vm(id: &VmId, current: Current<'_>, observed: &Observed, closer: &Closer) -> 
         }),
         guest: (closer.guests.get(id) == Some(&Guest::Panicked)).then_some("panicked"),
         last_exit: closer.exits.get(id).cloned(),
-        diagnosis: diagnosis::of_lines(&closer.lines),
+        diagnosis: diagnosis::of_lines(&closer.lines).map(|known| Diagnosis {
+            remedy: known.remedy.replace(" ID`", &format!(" {id}`")),
+            ..known
+        }),
     }
 }
 
@@ -298,25 +321,23 @@ fn upgrade(reason: &Reason) -> Upgrade {
     }
 }
 
-fn nics(vm: Option<&Vm>, observed: &Observed, closer: &Closer) -> Vec<NicStatus> {
+fn nics(vm: Option<&Vm>, host: &Seen<'_>) -> Vec<NicStatus> {
     let nic = |nic: &Nic| {
-        let link = observed.links.get(nic.tap.as_str());
-        let bridge = link.and_then(|link| link.master).and_then(|master| {
-            let mut links = observed.links.iter();
-            let found = links.find(|(_, link)| link.index == master);
-            found.map(|(name, _)| name.clone())
-        });
+        let link = host.observed.links.get(nic.tap.as_str());
+        let master = link.and_then(|link| link.master);
+        let bridge = master.and_then(|master| host.links.get(&master));
         NicStatus {
             network: nic.network.to_string(),
             mac: nic.mac.to_string(),
             tap: nic.tap.to_string(),
-            bridge,
+            bridge: bridge.map(|name| (*name).to_owned()),
             link: match link.map(|link| link.admin) {
                 Some(Admin::Up) => LinkStatus::Up,
                 Some(Admin::Down) => LinkStatus::Down,
                 None => LinkStatus::Missing,
             },
-            addresses: closer
+            addresses: host
+                .closer
                 .neighbours
                 .get(&nic.mac.octets())
                 .into_iter()

@@ -14,8 +14,9 @@ use crate::connections::Connections;
 use crate::disk;
 use crate::generation::Manifest;
 use crate::host::VmId;
+use crate::interruption::effect;
 use crate::journal;
-use crate::observe::{Detail, Hypervisor, Observed, observe, storage, tuning};
+use crate::observe::{self, Detail, Hypervisor, Observed, observe, storage, tuning};
 use crate::pci;
 use crate::plan::{
     Action, Obstacle, Plan, PlanDocument, Reason, Request, Switch, differences, obstacles_document,
@@ -98,6 +99,10 @@ pub(super) async fn carry_out(
     }
     if let Some(lacking) = fetched.lacking(&plan, &wanted.host) {
         return Ok(Turn::Lacks(lacking));
+    }
+    if let Hypervisor::Found(version) = observed.hypervisor {
+        observe::note_hypervisor(&wanted.programs.hypervisor, version)?;
+        effect();
     }
     // From before the first call that makes a job.
     let jobs = connections.jobs().await?;

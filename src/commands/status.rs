@@ -328,13 +328,22 @@ fn remarks(vm: &VmStatus) -> Vec<String> {
         remarks.push(format!("failed ({result})"));
     }
     if vm.restarts > 0 {
-        remarks.push(format!("restarted {} times", vm.restarts));
+        remarks.push(match vm.restarts {
+            1 => "restarted once".to_owned(),
+            often => format!("restarted {often} times"),
+        });
     }
     if let Some(exit) = vm.last_exit.as_ref().filter(|_| !is_up(vm.state)) {
         remarks.push(exit.why.clone());
     }
     if vm.guest.is_some() {
         remarks.push("its guest panicked, and runs on".to_owned());
+    }
+    if vm.state == State::Stopping {
+        remarks.push(format!(
+            "its guest has its `stop-timeout`; `nkudo stop {} --force` does not wait for that",
+            vm.id
+        ));
     }
     if vm.state == State::Paused {
         remarks.push("`nkudo resume` lets it go on".to_owned());

@@ -24,7 +24,7 @@ pub(super) async fn look(
         &connections.manager,
         &connections.netlink,
         None,
-        Detail::Status,
+        Detail::Networks,
     );
     let observed = observed.await?;
     let counted = nft::counted().await;

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::process::Stdio;
-use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use zbus::Connection;
 
+use super::hypervisor;
 use super::look_network::network_facts;
 use super::{
     Detail, HeldBy, Hypervisor, NetworkFacts, Networkd, Observed, PciDevices, Remains,
@@ -53,12 +52,22 @@ pub async fn observe(
         async {
             // One after the other: a socket of netlink's has one listing at a time.
             let links = netlink.links().await?;
-            Ok::<_, LinkError>((links, netlink.routes().await?))
+            let routes = match detail {
+                Detail::Status => Vec::new(),
+                Detail::Plan | Detail::Networks => netlink.routes().await?,
+            };
+            Ok::<_, LinkError>((links, routes))
         },
-        network_facts(manager),
+        async {
+            match detail {
+                Detail::Status => Ok(NetworkFacts::default()),
+                Detail::Plan | Detail::Networks => network_facts(manager).await,
+            }
+        },
         async {
             match hypervisor {
-                Some(path) => self::hypervisor(path).await,
+                Some(path) if detail != Detail::Plan => hypervisor::as_known(path).await,
+                Some(path) => hypervisor::hypervisor(path).await,
                 None => Hypervisor::Unusable("it was not asked".to_owned()),
             }
         },
@@ -118,24 +127,6 @@ async fn networkd(manager: &ManagerProxy<'_>) -> zbus::Result<Networkd> {
     } else {
         Networkd::Runs
     })
-}
-
-/// Asks the hypervisor for its version.
-pub async fn hypervisor(path: &Utf8Path) -> Hypervisor {
-    const LIMIT: Duration = Duration::from_secs(10);
-    let output = tokio::process::Command::new(path)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    match tokio::time::timeout(LIMIT, output).await {
-        Err(_) => Hypervisor::Unusable(format!("`--version` took more than {LIMIT:?}")),
-        Ok(Err(err)) => Hypervisor::Unusable(err.to_string()),
-        Ok(Ok(output)) => match String::from_utf8_lossy(&output.stdout).parse() {
-            Ok(version) => Hypervisor::Found(version),
-            Err(err) => Hypervisor::Unusable(err.to_string()),
-        },
-    }
 }
 
 fn networkd_files() -> Result<BTreeMap<String, String>, ObserveError> {

@@ -3,6 +3,7 @@
 mod capacity;
 mod closer;
 mod holders;
+mod hypervisor;
 mod leases;
 mod look;
 mod look_network;
@@ -17,10 +18,10 @@ mod units;
 pub use capacity::capacity;
 pub use closer::{Closer, DiskUse, VmmHealth, closer, paused_directory};
 pub use holders::holders;
+pub use hypervisor::{hypervisor, note_hypervisor};
 pub use leases::leases;
 pub use look::{
-    ObserveError, held_directory, hypervisor, not_ready_directory, observe, stopping_directory,
-    systemd_version,
+    ObserveError, held_directory, not_ready_directory, observe, stopping_directory, systemd_version,
 };
 pub use look_network::{SYSCTL_FILE, uplinks_directory};
 pub use network::{DhcpUnit, DroppingChain, NetworkFacts, NetworkManager, Route, Rules, Sysctls};

@@ -112,7 +112,9 @@ async fn unit(
             let facts = async {
                 match detail {
                     Detail::Plan => Ok(None),
-                    Detail::Status => facts(connection, &path, running.known(id)).await.map(Some),
+                    Detail::Status | Detail::Networks => {
+                        facts(connection, &path, running.known(id)).await.map(Some)
+                    }
                 }
             };
             tokio::try_join!(drop_ins, facts)

@@ -33,6 +33,10 @@ pub enum Cost {
 /// Compared is nkudo's own resolved specification, not the unit's text and not what the VMM says:
 /// an upgrade of either must not look like a change of the VM.
 pub fn changes(booted: &Booted, wanted: &Vm) -> Vec<Change> {
+    // Most are as they were, and comparing them so costs next to nothing.
+    if booted.vm == *wanted {
+        return Vec::new();
+    }
     let (old, new) = (fields(&booted.vm), fields(wanted));
     let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
     names.sort();

@@ -8,6 +8,7 @@ use super::until::until;
 cases![
     a_status_says_what_a_vm_is_uses_and_has,
     why_a_vm_ended_is_shown_when_it_is_gone,
+    a_status_of_vms_that_run_runs_no_program,
     what_is_printed_fits_80_columns_and_has_no_colour_where_nobody_wants_it,
 ];
 
@@ -126,7 +127,39 @@ fn why_a_vm_ended_is_shown_when_it_is_gone() {
         }
     });
     let details = host.nkudo(&["status", "web"]).done();
-    assert!(details.stdout.contains("remedy"), "{details}");
+    assert!(
+        details.stdout.contains("remedy      `nkudo doctor web` "),
+        "{details}"
+    );
+}
+
+fn a_status_of_vms_that_run_runs_no_program() {
+    let host = Host::boot(Networkd::On);
+    let path = "/usr/local/bin/counted";
+    let vmm = "#!/usr/bin/sh\n[ \"$1\" = --version ] && echo run >>/root/runs\nexec cloud-hypervisor \"$@\"\n";
+    host.machine.write(path, vmm, 0o755);
+    host.guest("web", Then::PowerOffWhenAsked);
+    let toml = ["[host]\nhypervisor = \"counted\"\n", LAN, &vm("web", "")].concat();
+    host.switch_to(&toml).done();
+    host.machine.ok(&["rm", "/root/runs"]);
+    for program in ["nft", "journalctl"] {
+        let counted = format!(
+            "#!/usr/bin/sh\necho run >>/root/runs\nPATH=/usr/sbin:/usr/bin exec {program} \"$@\"\n"
+        );
+        let path = format!("/usr/local/sbin/{program}");
+        host.machine.write(&path, counted, 0o755);
+    }
+    for arguments in [&["status"][..], &["status", "--json"]] {
+        host.nkudo(arguments).done();
+    }
+    assert!(!host.exists("/root/runs"));
+    host.machine
+        .ok(&["rm", "/usr/local/sbin/nft", "/usr/local/sbin/journalctl"]);
+    // Another file has to say for itself, and what it says is pending.
+    let newer = "#!/usr/bin/sh\n[ \"$1\" = --version ] && echo cloud-hypervisor v54.0 && exit\nexec cloud-hypervisor \"$@\"\n";
+    host.machine.write(path, newer, 0o755);
+    let pending = host.status(&[])["upgrades"][0]["what"].clone();
+    assert_eq!(pending, "hypervisor");
 }
 
 fn what_is_printed_fits_80_columns_and_has_no_colour_where_nobody_wants_it() {

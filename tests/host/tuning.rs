@@ -10,12 +10,15 @@ use serde_json::Value;
 use super::guest::Then;
 use super::host::{Host, LAN, Ran, vm_alone};
 use super::machine::Networkd;
+use super::until::until;
+use super::vmm::Vmm;
 
 cases![
     what_is_declared_is_set_and_what_left_is_given_back,
     a_setting_that_somebody_changed_is_said_and_set_back,
     what_the_kernel_does_not_take_is_said_and_stops_nothing,
     fewer_huge_pages_than_asked_for_are_said,
+    a_vm_runs_on_huge_pages_that_its_own_switch_sets_aside,
     settings_are_there_again_after_a_boot,
     a_switch_killed_between_settings_is_finished_by_the_next,
 ];
@@ -205,6 +208,51 @@ fn fewer_huge_pages_than_asked_for_are_said() {
         .says("huge pages of 2M: 16 → 512");
     host.switch_to(LAN).done();
     host.nkudo(&["switch"]).done().says("nothing to do");
+}
+
+/// Eight pages of the host's that the tests run on, and back.
+fn a_vm_runs_on_huge_pages_that_its_own_switch_sets_aside() {
+    let host = Host::boot(Networkd::Off);
+    let pages = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+    if !host.exists(pages) {
+        eprintln!("host: one case is skipped: the kernel has no huge pages of 2M");
+        return;
+    }
+    mount(&host, "mount -o remount,rw /sys/kernel");
+    let before: u32 = read(&host, pages).parse().unwrap();
+    host.guest("web", Then::PowerOffWhenAsked);
+    let config = format!(
+        "[host.tuning]\nhugepages = {{ 2M = {} }}\n{}",
+        before + 8,
+        vm_alone("web", "memory = { size = \"16M\", hugepages = \"2M\" }")
+    );
+    host.switch_to(&config)
+        .done()
+        .says(&format!("huge pages of 2M: {before} → {}", before + 8));
+    host.printed("web", 1);
+    let doctor = host.nkudo(&["doctor"]);
+    let line = doctor
+        .stdout
+        .lines()
+        .find(|line| line.contains("hugepages: "));
+    let line = line.unwrap_or_else(|| panic!("{doctor}"));
+    assert!(
+        line.starts_with("ok   hugepages: VMs want 8 pages of 2M"),
+        "{line}"
+    );
+    // The stand-in has no memory for a guest.
+    if matches!(Vmm::chosen(), Vmm::Real(_)) {
+        assert!(!line.contains("of which VMs use 0 "), "{line}");
+    }
+    host.switch_to("").done();
+    until("the pages are given back", || {
+        let now = read(&host, pages);
+        if now == before.to_string() {
+            Ok(())
+        } else {
+            Err(now)
+        }
+    });
 }
 
 fn settings_are_there_again_after_a_boot() {

@@ -60,6 +60,16 @@ const HOST: &[(&str, &[&str])] = &[
         "network/routes.txt",
         &["ip", "route", "show", "table", "all"],
     ),
+    (
+        "host/kernel-memory.txt",
+        &[
+            "grep",
+            "-rs",
+            "",
+            "/sys/kernel/mm/hugepages",
+            "/sys/kernel/mm/ksm",
+        ],
+    ),
     ("network/neighbours.txt", &["ip", "neighbour"]),
     ("network/bridge-links.txt", &["bridge", "-d", "link"]),
     ("network/bridge-fdb.txt", &["bridge", "fdb"]),
@@ -110,7 +120,11 @@ pub async fn gather(
     for (name, argv) in HOST {
         parts.push(Part::new(*name, &output(argv).await));
     }
-    for path in ["/etc/os-release", "/proc/sys/kernel/random/boot_id"] {
+    for path in [
+        "/etc/os-release",
+        "/proc/sys/kernel/random/boot_id",
+        "/run/nkudo/tuning.json",
+    ] {
         let name = Utf8Path::new(path).file_name().unwrap_or(path);
         parts.push(Part::new(
             format!("host/{name}"),

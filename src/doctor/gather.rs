@@ -8,18 +8,16 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::facts::{
-    Cgroups, DeviceNode, Distribution, Facts, FileFact, Filesystem, HostState, HugepagePool, Kvm,
-    Programs, Service, SysctlFile, Sysctls, SystemdFacts,
+    Cgroups, DeviceNode, Distribution, Facts, FileFact, Filesystem, HostState, Kvm, Programs,
+    Service, SystemdFacts,
 };
+use super::kernel;
 use crate::connections::Connections;
 use crate::generation::{Manifest, Store};
-use crate::host::{Boot, Disk, HugePages, ProgramName, Size, Vm, VmId};
-use crate::observe::{
-    self, Detail, Hypervisor, PciDevices, Specification, capacity, closer, observe,
-};
+use crate::host::{Boot, Disk, ProgramName, Vm, VmId};
+use crate::observe::{self, Detail, Hypervisor, PciDevices, capacity, closer, observe};
 use crate::pci;
 use crate::status::status;
-use crate::tuning::SYSCTL_FILE;
 
 const MACHINED: &str = "systemd-machined.service";
 
@@ -46,16 +44,16 @@ pub async fn gather(
         kvm: kvm(),
         cgroups: cgroups(),
         capacity: capacity(),
-        memory_available: meminfo("MemAvailable:"),
-        hugepages: hugepages(),
-        hugepages_used: hugepages_used(&state),
-        hugepage_default: meminfo("Hugepagesize:"),
-        sysctl_files: sysctl_files(),
+        memory_available: kernel::meminfo("MemAvailable:"),
+        hugepages: kernel::hugepages(),
+        hugepages_used: kernel::hugepages_used(&state),
+        hugepage_default: kernel::meminfo("Hugepagesize:"),
+        sysctl_files: kernel::sysctl_files(),
         load: read("/proc/loadavg")
             .split_whitespace()
             .next()
             .and_then(|load| load.parse().ok()),
-        sysctls: sysctls(),
+        sysctls: kernel::sysctls(),
         filesystems: filesystems(store, vms),
         programs: Programs(names.into_iter().map(|name| (name, find(name))).collect()),
         pci: pci_devices(vms),
@@ -252,120 +250,6 @@ fn cgroups() -> Cgroups {
     }
 }
 
-fn meminfo(key: &str) -> Option<Size> {
-    let meminfo = read("/proc/meminfo");
-    let line = meminfo.lines().find(|line| line.starts_with(key))?;
-    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(Size::from_bytes(kibibytes.checked_mul(1024)?))
-}
-
-fn hugepages() -> BTreeMap<Size, HugepagePool> {
-    let directory = "/sys/kernel/mm/hugepages";
-    let mut pools = BTreeMap::new();
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let size = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("hugepages-")?.strip_suffix("kB"))
-            .and_then(|kib| kib.parse::<u64>().ok());
-        let number = |file: &str| {
-            let text = fs::read_to_string(entry.path().join(file)).ok()?;
-            text.trim().parse().ok()
-        };
-        if let (Some(kib), Some(total), Some(free)) =
-            (size, number("nr_hugepages"), number("free_hugepages"))
-        {
-            pools.insert(Size::from_bytes(kib * 1024), HugepagePool { total, free });
-        }
-    }
-    pools
-}
-
-/// The pages that VMs' VMMs have in their memory. Guests get them as they touch them, so it is not what is declared.
-fn hugepages_used(state: &HostState) -> BTreeMap<Size, u64> {
-    let mut used = BTreeMap::new();
-    let HostState::Known {
-        observed, status, ..
-    } = state
-    else {
-        return used;
-    };
-    for vm in &status.vms {
-        let remains = observed.remains.get(&vm.id);
-        let Some(Specification::Known(booted)) = remains.map(|remains| &remains.specification)
-        else {
-            continue;
-        };
-        let page = match booted.vm.memory.hugepages {
-            HugePages::Off => continue,
-            HugePages::Default => meminfo("Hugepagesize:"),
-            HugePages::Of(size) => Some(size),
-        };
-        let (Some(page), Some(pid)) = (page, vm.main_pid) else {
-            continue;
-        };
-        let bytes = hugetlb(&read(&format!("/proc/{pid}/smaps_rollup")));
-        *used.entry(page).or_default() += bytes.div_ceil(page.bytes());
-    }
-    used
-}
-
-/// The bytes of huge pages in /proc/PID/smaps_rollup (proc_pid_smaps(5)).
-fn hugetlb(rollup: &str) -> u64 {
-    let kibibytes = rollup.lines().filter_map(|line| {
-        let rest = ["Shared_Hugetlb:", "Private_Hugetlb:"]
-            .into_iter()
-            .find_map(|key| line.strip_prefix(key))?;
-        rest.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    kibibytes.fold(0, u64::saturating_add).saturating_mul(1024)
-}
-
-/// Files of sysctl.d(5) in the order in which they are read: by name, of one name the first of the directories'.
-fn sysctl_files() -> Vec<SysctlFile> {
-    const DIRECTORIES: [&str; 4] = [
-        "/etc/sysctl.d",
-        "/run/sysctl.d",
-        "/usr/local/lib/sysctl.d",
-        "/usr/lib/sysctl.d",
-    ];
-    let own = Utf8Path::new(SYSCTL_FILE).file_name().unwrap_or_default();
-    let mut files: BTreeMap<String, Utf8PathBuf> = BTreeMap::new();
-    for directory in DIRECTORIES.map(Utf8Path::new) {
-        for name in crate::files::names(directory).unwrap_or_default() {
-            let path = directory.join(&name);
-            if path.extension() == Some("conf") && name != own {
-                files.entry(name).or_insert(path);
-            }
-        }
-    }
-    files
-        .into_iter()
-        // What the distribution sets before nkudo does is no conflict.
-        .filter(|(name, path)| path.starts_with("/etc") || name.as_str() > own)
-        .map(|(_, path)| SysctlFile {
-            text: read(path.as_str()),
-            path,
-        })
-        .collect()
-}
-
-fn sysctls() -> Sysctls {
-    let flag = |path: &str| {
-        let text = fs::read_to_string(path).ok()?;
-        Some(text.trim() != "0")
-    };
-    Sysctls {
-        bridge_netfilter: flag("/proc/sys/net/bridge/bridge-nf-call-iptables"),
-        ksm: fs::read_to_string("/sys/kernel/mm/ksm/run")
-            .ok()
-            .map(|text| text.trim() == "1"),
-        landlock: fs::read_to_string("/sys/kernel/security/lsm")
-            .ok()
-            .map(|text| text.trim().split(',').any(|one| one == "landlock")),
-    }
-}
-
 fn filesystems(store: &Store, vms: &BTreeMap<VmId, Vm>) -> BTreeMap<Utf8PathBuf, Filesystem> {
     let mut places: Vec<(Utf8PathBuf, String)> = vec![
         (
@@ -462,7 +346,7 @@ fn file(path: &Utf8Path) -> FileFact {
     }
 }
 
-fn read(path: &str) -> String {
+pub(super) fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
@@ -484,14 +368,6 @@ mod tests {
         ] {
             assert_eq!(distribution(text), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn the_huge_pages_of_a_process_are_read() {
-        let rollup = "00400000-7ff Rss ---p 00000000 00:00 0  [rollup]\nRss:      1000 kB\n\
-                      Shared_Hugetlb:     2048 kB\nPrivate_Hugetlb:    4096 kB\nSwap:  0 kB\n";
-        assert_eq!(hugetlb(rollup), 6 << 20);
-        assert_eq!(hugetlb(""), 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod checks;
 mod facts;
 mod gather;
+mod kernel;
 mod machined;
 mod pci;
 mod vm;

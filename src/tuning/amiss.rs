@@ -179,3 +179,95 @@ impl fmt::Display for Amiss {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{Governor, KsmRun, Size};
+
+    fn said(declared: &Tuning, seen: &[(&str, &str)], refused: Option<(&str, i32)>) -> String {
+        let owned = |(path, value): &(&str, &str)| ((*path).to_owned(), (*value).to_owned());
+        let facts = TuningFacts {
+            seen: seen.iter().map(owned).collect(),
+            governors: ["performance".to_owned(), "powersave".to_owned()].into(),
+            ..TuningFacts::default()
+        };
+        let refused = refused.map(|(path, errno)| {
+            let refusal = io::Error::from_raw_os_error(errno).into();
+            BTreeMap::from([(path.to_owned(), refusal)])
+        });
+        let found = amiss(declared, &facts, Some(&refused.unwrap_or_default()));
+        let lines = found.iter().map(|one| format!("{one} → {}", one.remedy()));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn each_reason_has_its_words_and_its_remedy() {
+        let pages = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+        let policy = "/sys/devices/system/cpu/cpufreq/policy0/scaling_governor";
+        let hugepages = Tuning {
+            hugepages: [(Size::from_mib(2), 512)].into(),
+            ..Tuning::default()
+        };
+        let governor = Tuning {
+            cpu_governor: Some(Governor::Ondemand),
+            ..Tuning::default()
+        };
+        let ksm = Tuning {
+            ksm: Some(KsmRun::On),
+            ..Tuning::default()
+        };
+        assert_eq!(said(&hugepages, &[(pages, "512")], None), "");
+        for (said, cause, remedy) in [
+            (
+                said(&hugepages, &[(pages, "300")], None),
+                "512 is declared, and the kernel has 300 →",
+                "`hugepagesz=2048K hugepages=512`",
+            ),
+            (
+                said(&hugepages, &[(pages, "600")], None),
+                "512 is declared, and the kernel has 600 →",
+                "go when the VMs that have them end",
+            ),
+            (
+                said(&hugepages, &[], None),
+                "the kernel has no such setting →",
+                "take `2M` out of `hugepages`",
+            ),
+            (
+                said(&governor, &[], None),
+                "ondemand is declared, and no CPU here has a frequency",
+                "take `cpu-governor` out",
+            ),
+            (
+                said(&governor, &[(policy, "powersave")], Some((policy, 22))),
+                "ondemand is declared, and the kernel has powersave →",
+                "the CPUs' driver has performance, powersave",
+            ),
+            (
+                said(&ksm, &[], None),
+                "KSM run: 1 is declared, and the kernel has no such setting",
+                "CONFIG_KSM",
+            ),
+            (
+                said(
+                    &ksm,
+                    &[("/sys/kernel/mm/ksm/run", "0")],
+                    Some(("/sys/kernel/mm/ksm/run", 30)),
+                ),
+                "the kernel has 0: it cannot be set: Read-only file system",
+                "in a container its host sets it",
+            ),
+            (
+                said(&ksm, &[("/sys/kernel/mm/ksm/run", "2")], None),
+                "1 is declared, and the kernel has 2 →",
+                "or somebody else sets it",
+            ),
+        ] {
+            assert!(
+                said.contains(cause) && said.contains(remedy),
+                "{cause} … {remedy}: {said}"
+            );
+        }
+    }
+}

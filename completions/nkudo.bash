@@ -67,6 +67,9 @@ _nkudo() {
             nkudo,restart)
                 cmd="nkudo__subcmd__restart"
                 ;;
+            nkudo,restore)
+                cmd="nkudo__subcmd__restore"
+                ;;
             nkudo,resume)
                 cmd="nkudo__subcmd__resume"
                 ;;
@@ -78,6 +81,12 @@ _nkudo() {
                 ;;
             nkudo,shutdown)
                 cmd="nkudo__subcmd__shutdown"
+                ;;
+            nkudo,snapshot)
+                cmd="nkudo__subcmd__snapshot"
+                ;;
+            nkudo,snapshots)
+                cmd="nkudo__subcmd__snapshots"
                 ;;
             nkudo,ssh)
                 cmd="nkudo__subcmd__ssh"
@@ -163,6 +172,9 @@ _nkudo() {
             nkudo__subcmd__help,restart)
                 cmd="nkudo__subcmd__help__subcmd__restart"
                 ;;
+            nkudo__subcmd__help,restore)
+                cmd="nkudo__subcmd__help__subcmd__restore"
+                ;;
             nkudo__subcmd__help,resume)
                 cmd="nkudo__subcmd__help__subcmd__resume"
                 ;;
@@ -174,6 +186,12 @@ _nkudo() {
                 ;;
             nkudo__subcmd__help,shutdown)
                 cmd="nkudo__subcmd__help__subcmd__shutdown"
+                ;;
+            nkudo__subcmd__help,snapshot)
+                cmd="nkudo__subcmd__help__subcmd__snapshot"
+                ;;
+            nkudo__subcmd__help,snapshots)
+                cmd="nkudo__subcmd__help__subcmd__snapshots"
                 ;;
             nkudo__subcmd__help,ssh)
                 cmd="nkudo__subcmd__help__subcmd__ssh"
@@ -217,6 +235,9 @@ _nkudo() {
             nkudo__subcmd__help__subcmd__unit,grant)
                 cmd="nkudo__subcmd__help__subcmd__unit__subcmd__grant"
                 ;;
+            nkudo__subcmd__help__subcmd__unit,guard)
+                cmd="nkudo__subcmd__help__subcmd__unit__subcmd__guard"
+                ;;
             nkudo__subcmd__help__subcmd__unit,post)
                 cmd="nkudo__subcmd__help__subcmd__unit__subcmd__post"
                 ;;
@@ -225,6 +246,9 @@ _nkudo() {
                 ;;
             nkudo__subcmd__help__subcmd__unit,register)
                 cmd="nkudo__subcmd__help__subcmd__unit__subcmd__register"
+                ;;
+            nkudo__subcmd__help__subcmd__unit,restored)
+                cmd="nkudo__subcmd__help__subcmd__unit__subcmd__restored"
                 ;;
             nkudo__subcmd__help__subcmd__unit,revoke)
                 cmd="nkudo__subcmd__help__subcmd__unit__subcmd__revoke"
@@ -268,6 +292,9 @@ _nkudo() {
             nkudo__subcmd__unit,grant)
                 cmd="nkudo__subcmd__unit__subcmd__grant"
                 ;;
+            nkudo__subcmd__unit,guard)
+                cmd="nkudo__subcmd__unit__subcmd__guard"
+                ;;
             nkudo__subcmd__unit,help)
                 cmd="nkudo__subcmd__unit__subcmd__help"
                 ;;
@@ -279,6 +306,9 @@ _nkudo() {
                 ;;
             nkudo__subcmd__unit,register)
                 cmd="nkudo__subcmd__unit__subcmd__register"
+                ;;
+            nkudo__subcmd__unit,restored)
+                cmd="nkudo__subcmd__unit__subcmd__restored"
                 ;;
             nkudo__subcmd__unit,revoke)
                 cmd="nkudo__subcmd__unit__subcmd__revoke"
@@ -298,6 +328,9 @@ _nkudo() {
             nkudo__subcmd__unit__subcmd__help,grant)
                 cmd="nkudo__subcmd__unit__subcmd__help__subcmd__grant"
                 ;;
+            nkudo__subcmd__unit__subcmd__help,guard)
+                cmd="nkudo__subcmd__unit__subcmd__help__subcmd__guard"
+                ;;
             nkudo__subcmd__unit__subcmd__help,help)
                 cmd="nkudo__subcmd__unit__subcmd__help__subcmd__help"
                 ;;
@@ -309,6 +342,9 @@ _nkudo() {
                 ;;
             nkudo__subcmd__unit__subcmd__help,register)
                 cmd="nkudo__subcmd__unit__subcmd__help__subcmd__register"
+                ;;
+            nkudo__subcmd__unit__subcmd__help,restored)
+                cmd="nkudo__subcmd__unit__subcmd__help__subcmd__restored"
                 ;;
             nkudo__subcmd__unit__subcmd__help,revoke)
                 cmd="nkudo__subcmd__unit__subcmd__help__subcmd__revoke"
@@ -326,7 +362,7 @@ _nkudo() {
 
     case "${cmd}" in
         nkudo)
-            opts="-h -V --state-dir --help --version check render diff switch rollback generations gc status doctor start stop pause resume logs console ssh collect api restart image disk purge recreate schema shutdown vsock unit help"
+            opts="-h -V --state-dir --help --version check render diff switch rollback generations gc status doctor start stop pause resume snapshot restore snapshots logs console ssh collect api restart image disk purge recreate schema shutdown vsock unit help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -582,7 +618,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help)
-            opts="check render diff switch rollback generations gc status doctor start stop pause resume logs console ssh collect api restart image disk purge recreate schema shutdown vsock unit help"
+            opts="check render diff switch rollback generations gc status doctor start stop pause resume snapshot restore snapshots logs console ssh collect api restart image disk purge recreate schema shutdown vsock unit help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -889,6 +925,20 @@ _nkudo() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        nkudo__subcmd__help__subcmd__restore)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         nkudo__subcmd__help__subcmd__resume)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -932,6 +982,34 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help__subcmd__shutdown)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__snapshot)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__snapshots)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1016,7 +1094,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help__subcmd__unit)
-            opts="ready register stop post grant revoke await give-up take-kernel"
+            opts="ready register stop post grant revoke await give-up take-kernel restored guard"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1071,6 +1149,20 @@ _nkudo() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        nkudo__subcmd__help__subcmd__unit__subcmd__guard)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         nkudo__subcmd__help__subcmd__unit__subcmd__post)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
@@ -1100,6 +1192,20 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__help__subcmd__unit__subcmd__register)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__help__subcmd__unit__subcmd__restored)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1360,13 +1466,17 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__purge)
-            opts="-h -V --disk --yes --state-dir --help --version"
+            opts="-h -V --disk --snapshot --yes --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --disk)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --snapshot)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1451,6 +1561,24 @@ _nkudo() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        nkudo__subcmd__restore)
+            opts="-h -V --yes --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         nkudo__subcmd__resume)
             opts="-h -V --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1519,6 +1647,42 @@ _nkudo() {
             ;;
         nkudo__subcmd__shutdown)
             opts="-h -V --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__snapshot)
+            opts="-h -V --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__snapshots)
+            opts="-h -V --json --state-dir --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1658,7 +1822,7 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__unit)
-            opts="-h -V --state-dir --help --version ready register stop post grant revoke await give-up take-kernel help"
+            opts="-h -V --state-dir --help --version ready register stop post grant revoke await give-up take-kernel restored guard help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1729,8 +1893,26 @@ _nkudo() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        nkudo__subcmd__unit__subcmd__guard)
+            opts="-h -V --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         nkudo__subcmd__unit__subcmd__help)
-            opts="ready register stop post grant revoke await give-up take-kernel help"
+            opts="ready register stop post grant revoke await give-up take-kernel restored guard help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1772,6 +1954,20 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__unit__subcmd__help__subcmd__grant)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__unit__subcmd__help__subcmd__guard)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1828,6 +2024,20 @@ _nkudo() {
             return 0
             ;;
         nkudo__subcmd__unit__subcmd__help__subcmd__register)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__unit__subcmd__help__subcmd__restored)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1926,6 +2136,28 @@ _nkudo() {
                 return 0
             fi
             case "${prev}" in
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        nkudo__subcmd__unit__subcmd__restored)
+            opts="-h -V --record --state-dir --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --record)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --state-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

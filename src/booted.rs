@@ -92,6 +92,14 @@ impl Booted {
         self
     }
 
+    /// The same VM, with the memory that it had booted with when a snapshot of it was taken.
+    #[must_use]
+    pub fn booted_with(mut self, memory: Size) -> Self {
+        self.boot_memory = memory;
+        self.unit = self.to_unit().digest();
+        self
+    }
+
     /// The same VM, after what changed while it runs.
     #[must_use]
     pub fn becoming(&self, vm: &Vm) -> Self {

@@ -6,7 +6,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Subject;
-use crate::host::{DiskName, TimeSpan, VmId};
+use crate::host::{DiskName, SnapshotName, TimeSpan, VmId};
 
 /// Virtual machines on a systemd host, declared in one TOML file
 #[derive(Debug, Parser)]
@@ -119,6 +119,29 @@ pub enum Command {
     /// Exit codes: 0, it runs; 1, it does not run, or its VMM refused; 2, wrong usage.
     Resume(OneVm),
 
+    /// Take a snapshot of a VM that runs: its memory, its devices and its disks at one moment
+    ///
+    /// The guest stands still while the hypervisor writes its memory and the disks are copied; a filesystem that
+    /// can share blocks, as XFS and btrfs can, makes the copies at once. VMs with shares, a TPM, PCI devices of
+    /// the host, or a block device that they write to cannot be taken. Snapshots are in the state directory, and `nkudo purge`
+    /// removes them.
+    ///
+    /// Exit codes: 0, taken; 1, failed, and the guest goes on; 2, wrong usage.
+    Snapshot(SnapshotOf),
+
+    /// Put a VM back to a snapshot: its memory, its devices and its disks
+    ///
+    /// The VM stops, if it runs, and goes on from where it was when the snapshot was taken. Its disks as they are now
+    /// are kept beside the others, and put back if the VM cannot be restored. The VM has to be declared as it was
+    /// then, and the hypervisor to be of the same version. It asks first.
+    ///
+    /// Exit codes: 0, it runs as it was; 1, failed, or not wanted; 2, wrong usage; 4, the VM could not be
+    /// restored, and is as it was before.
+    Restore(Restore),
+
+    /// List snapshots: when they were taken, and how large they are
+    Snapshots(Snapshots),
+
     /// Print what the journal has of a VM: its guest's console, its VMM, systemd and nkudo
     ///
     /// This is journalctl(1) with the matches for one VM. The guest's console is its serial port,
@@ -173,10 +196,10 @@ pub enum Command {
     #[command(subcommand)]
     Disk(DiskVerb),
 
-    /// Remove disks that are in no file any more, for good
+    /// Remove disks that are in no file any more, and snapshots, for good
     ///
-    /// Without `--disk`, all disks of a VM that is not declared any more. It says what it is about to
-    /// remove, and asks.
+    /// Without `--disk` and `--snapshot`, all disks and snapshots of a VM that is not declared any more. It says
+    /// what it is about to remove, and asks.
     ///
     /// Exit codes: 0, removed; 1, failed, or not wanted; 2, wrong usage.
     Purge(Purge),
@@ -237,6 +260,15 @@ pub enum UnitStep {
     GiveUp { id: VmId },
     /// Find the kernel in an image; of no VM's unit, but of one that reads that image
     TakeKernel { image: Utf8PathBuf, to: Utf8PathBuf },
+    /// Let the guest of a snapshot go on, once
+    Restored {
+        id: VmId,
+        /// What is renamed before it goes on: whoever cannot do that must not let it
+        #[arg(long)]
+        record: Utf8PathBuf,
+    },
+    /// Let a VM go on once standard input ends without a word; `nkudo snapshot` runs it
+    Guard { id: VmId },
 }
 
 /// Where the configuration is.
@@ -576,9 +608,42 @@ pub struct Purge {
     #[arg(long, value_name = "NAME")]
     pub disk: Vec<String>,
 
+    /// Only this snapshot; can be given several times
+    #[arg(long, value_name = "NAME")]
+    pub snapshot: Vec<SnapshotName>,
+
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SnapshotOf {
+    /// The VM's id
+    pub id: VmId,
+
+    /// What to call it: 1 to 63 of a-z, 0-9 and `-`
+    pub name: SnapshotName,
+}
+
+#[derive(Debug, Args)]
+pub struct Restore {
+    #[command(flatten)]
+    pub of: SnapshotOf,
+
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Snapshots {
+    /// Only those of this VM
+    pub id: Option<VmId>,
+
+    /// Print JSON, in the shape that docs/snapshots.md describes
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

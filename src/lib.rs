@@ -41,6 +41,7 @@ pub mod pci;
 pub mod plan;
 pub mod programs;
 pub mod seed;
+pub mod snapshot;
 pub mod status;
 pub mod steps;
 pub mod systemd;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::booted::FormatVersion;
 use crate::diagnosis::{self, Diagnosis};
 use crate::generation::Manifest;
-use crate::host::{Disk, Nic, Vm, VmId};
+use crate::host::{Disk, Nic, SnapshotName, Vm, VmId};
 use crate::hypervisor::events::Guest;
 use crate::journal::LastExit;
 use crate::observe::{Admin, Closer, Observed, Specification, Unit, UnitState, VmmHealth};
@@ -89,6 +89,8 @@ pub struct VmStatus {
     pub cpu: Option<u64>,
     pub nics: Vec<NicStatus>,
     pub disks: Vec<DiskStatus>,
+    /// Its snapshots, where it was looked for them.
+    pub snapshots: Vec<SnapshotName>,
     /// What its VMM says; `null` where it was not asked.
     pub vmm: Option<String>,
     /// `panicked`, where the guest said so and runs on.
@@ -293,6 +295,7 @@ fn vm(id: &VmId, current: Current<'_>, host: &Seen<'_>) -> VmStatus {
         disks: specification.map_or_else(Vec::new, |vm| {
             vm.disks.iter().map(|one| disk(one, closer)).collect()
         }),
+        snapshots: Vec::new(),
         vmm: vmm.map(|health| match health {
             VmmHealth::Is(state) => state.word().to_owned(),
             VmmHealth::Silent(why) => format!("silent: {why}"),

@@ -256,7 +256,7 @@ async fn remove_disk(id: &VmId, disk: &Disk) -> anyhow::Result<()> {
 }
 
 /// Puts the unit's text where systemd keeps that of transient units; it goes with the unit.
-fn write_unit(booted: &Booted) -> anyhow::Result<()> {
+pub(super) fn write_unit(booted: &Booted) -> anyhow::Result<()> {
     let unit = booted.to_unit();
     let path = Utf8PathBuf::from(TRANSIENT).join(&unit.name);
     let text = format!(
@@ -285,7 +285,7 @@ fn record(id: &VmId, vm: &Vm) -> anyhow::Result<()> {
     run_files::write_booted(&booted(id)?.becoming(vm))
 }
 
-fn booted(id: &VmId) -> anyhow::Result<Booted> {
+pub(super) fn booted(id: &VmId) -> anyhow::Result<Booted> {
     let path = Booted::path(id);
     let json = files::read(&path)
         .with_context(|| format!("cannot read {path}"))?

@@ -13,6 +13,7 @@ mod not_ready;
 mod outcome;
 mod pci;
 mod readiness;
+mod restore;
 mod run_files;
 mod seed;
 mod services;
@@ -33,6 +34,7 @@ use crate::host::{ImageName, StoredFile, VmId};
 use crate::plan::{Action, Plan};
 use crate::systemd::Jobs;
 use crate::talk::Progress;
+use crate::unit::Restoration;
 
 pub use not_ready::give_up;
 pub use outcome::{Failure, Outcome};
@@ -56,6 +58,8 @@ pub struct Apply<'a> {
     pub no_images: &'a BTreeMap<StoredFile, NoImage>,
     /// The images whose kernel is not known: it could not be taken out.
     pub no_kernels: &'a BTreeMap<ImageName, NoImage>,
+    /// The VM that starts from a snapshot, if one does.
+    pub restoration: Option<(&'a VmId, &'a Restoration)>,
 }
 
 impl Apply<'_> {

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 
 use zbus::OwnedObjectPath;
 
-use super::{Apply, Failure, run_files};
+use super::{Apply, Failure, restore, run_files};
 use crate::booted::Booted;
 use crate::connections::Connections;
 use crate::generation::Unneeded;
@@ -19,7 +19,7 @@ use crate::interruption::effect;
 use crate::link::{LinkError, open_macvtap};
 use crate::observe::{Link, LinkKind};
 use crate::systemd::{ExtraFd, Interface, JobResult, is_answer, property, transient_properties};
-use crate::unit::vm_unit_name;
+use crate::unit::{self, vm_unit_name};
 
 /// On top of the unit's own timeouts, which end a job long before.
 const SLACK: Duration = Duration::from_secs(60);
@@ -88,13 +88,23 @@ impl Apply<'_> {
         let digest = digest.context("its generation has no digest of it")?;
         let programs = &self.wanted.programs;
         let groups = self.take_devices(id, vm).await?;
-        let booted = Booted::new(id, vm, self.generation, digest, programs).in_groups(groups);
-        let unit = booted.to_unit();
+        let mut booted = Booted::new(id, vm, self.generation, digest, programs).in_groups(groups);
+        let restoration = self.restoration.filter(|(restored, _)| *restored == id);
+        let unit = match restoration {
+            Some((_, restoration)) => {
+                booted = booted.booted_with(restoration.boot_memory);
+                unit::restoring(&booted, restoration)
+            }
+            None => booted.to_unit(),
+        };
         run_files::write_booted(&booted)?;
         run_files::forget_not_ready(id)?;
         run_files::keep_store_paths(id, vm, &self.wanted.programs, Unneeded::Remove)?;
         run_files::ensure_root(id)?;
         self.ensure_seed(id, vm)?;
+        if let Some((_, restoration)) = restoration {
+            restore::put_seed(id, vm, restoration)?;
+        }
         let mut taps = Vec::new();
         for (index, nic) in vm.nics.iter().enumerate() {
             let network = self.wanted.host.networks.get(&nic.network);
@@ -106,7 +116,10 @@ impl Apply<'_> {
             }));
         }
         let mut companions = self.prepare_companions(id, vm).await?;
-        companions.extend(self.prepare_readiness(id, vm).await?);
+        // The guest of a snapshot was ready long ago, and says so once.
+        if restoration.is_none() {
+            companions.extend(self.prepare_readiness(id, vm).await?);
+        }
         let properties = transient_properties(unit.properties(), taps);
         let job = self
             .connections
@@ -118,6 +131,7 @@ impl Apply<'_> {
         // PID 1 has copies of the TAPs now; one kept here would keep them alive after a stop.
         drop((properties, companions));
         match self.jobs.wait(&job, self.deadline(id)).await? {
+            JobResult::Done if restoration.is_some() => Ok(()),
             JobResult::Done => self.until_ready(id, vm).await,
             JobResult::Other(result) => bail!("its start ended with `{result}`"),
         }
@@ -240,7 +254,11 @@ impl Apply<'_> {
     /// Longer than the unit gives a start.
     pub(super) fn deadline(&self, id: &VmId) -> Duration {
         let vm = self.wanted.host.vms.get(id);
-        vm.map_or(SLACK, |vm| vm.start_timeout.duration() + SLACK)
+        let longer = match self.restoration {
+            Some((restored, restoration)) if restored == id => restoration.longer,
+            _ => Duration::ZERO,
+        };
+        vm.map_or(SLACK, |vm| vm.start_timeout.duration() + longer + SLACK)
     }
 
     pub(super) async fn stop(&self, id: &VmId) -> Result<(), Failure> {
@@ -264,7 +282,7 @@ impl Apply<'_> {
     }
 
     /// Stops the VM's unit, if it is there, so that nobody takes that for a stop by hand.
-    async fn unload_vm(&self, id: &VmId) -> anyhow::Result<()> {
+    pub(super) async fn unload_vm(&self, id: &VmId) -> anyhow::Result<()> {
         let unit = vm_unit_name(id);
         if let Some(path) = self.loaded(&unit).await? {
             self.connections.begin_stop(id, &path).await?;

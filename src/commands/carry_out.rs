@@ -22,8 +22,9 @@ use crate::plan::{
     Action, Obstacle, Plan, PlanDocument, Reason, Request, Switch, differences, obstacles_document,
     plan,
 };
+use crate::snapshot::Restoring;
 use crate::tuning::amiss;
-use crate::unit::vm_unit_name;
+use crate::unit::{Restoration, vm_unit_name};
 
 /// Lines of a failed VM's log that are shown.
 const LINES: usize = 12;
@@ -58,11 +59,54 @@ impl Form {
 /// Makes the host be the generation, as far as `request` asks for it. Where images are lacking for that, nothing
 /// is done, but for those that cannot be had.
 pub(super) async fn carry_out(
+    wanted: Manifest,
+    generation: u64,
+    directory: &Utf8Path,
+    request: &Request,
+    mode: Mode,
+    fetched: &mut Fetched,
+) -> anyhow::Result<Turn<Ended>> {
+    if mode == Mode::Do {
+        settle_restores(&wanted, generation, directory).await?;
+    }
+    carry_out_restoring(wanted, generation, directory, request, mode, None, fetched).await
+}
+
+/// Ends the restores that runs which were killed have left under way.
+pub(super) async fn settle_restores(
+    wanted: &Manifest,
+    generation: u64,
+    directory: &Utf8Path,
+) -> anyhow::Result<()> {
+    let state_dir = &wanted.host.state_dir;
+    if Restoring::all(state_dir)?.is_empty() {
+        return Ok(());
+    }
+    let connections = Connections::open().await?;
+    let jobs = connections.jobs().await?;
+    let fetched = Fetched::default();
+    let apply = Apply {
+        connections: &connections,
+        jobs: &jobs,
+        wanted,
+        generation,
+        directory,
+        dnsmasq: None,
+        no_images: fetched.failed(),
+        no_kernels: fetched.without_kernel(),
+        restoration: None,
+    };
+    apply.settle_restores(state_dir).await
+}
+
+/// The same, with a restore of this run's under way: of a VM that starts from a snapshot, if it starts.
+pub(super) async fn carry_out_restoring(
     mut wanted: Manifest,
     generation: u64,
     directory: &Utf8Path,
     request: &Request,
     mode: Mode,
+    restoration: Option<(&VmId, &Restoration)>,
     fetched: &mut Fetched,
 ) -> anyhow::Result<Turn<Ended>> {
     let connections = Connections::open().await?;
@@ -115,6 +159,7 @@ pub(super) async fn carry_out(
         dnsmasq: observed.network.dnsmasq.clone(),
         no_images: fetched.failed(),
         no_kernels: fetched.without_kernel(),
+        restoration,
     };
     let mut outcome = apply.run(&plan).await;
     let mut rest = None;

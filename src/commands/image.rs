@@ -19,6 +19,7 @@ use crate::host::{
 };
 use crate::image::Store;
 use crate::observe;
+use crate::snapshot;
 use crate::unit::RUNTIME_ROOT;
 
 use super::configured::configured;
@@ -323,6 +324,19 @@ fn uses(generations: &Generations, state_dir: &AbsolutePath) -> anyhow::Result<U
                 .push(anyhow::Error::from(err).context(format!("cannot make out {path}"))),
         }
     }
+    for kept in snapshot::kept(state_dir)? {
+        match &kept.manifest {
+            Ok(manifest) => {
+                for path in in_store(state_dir, &manifest.booted) {
+                    let by = format!("snapshot {}/{}", kept.vm, kept.name);
+                    uses.add(path.as_path(), by);
+                }
+            }
+            Err(why) => uses
+                .unknown
+                .push(anyhow::anyhow!("cannot make out {}: {why}", kept.path)),
+        }
+    }
     let booted = Utf8Path::new(RUNTIME_ROOT).join("booted");
     for name in files::names(&booted).unwrap_or_default() {
         let path = booted.join(&name);
@@ -331,13 +345,8 @@ fn uses(generations: &Generations, state_dir: &AbsolutePath) -> anyhow::Result<U
         };
         match Booted::from_json(&json) {
             Ok(booted) => {
-                for path in booted.vm.files() {
-                    if path
-                        .as_path()
-                        .starts_with(state_dir.as_path().join("images"))
-                    {
-                        uses.add(path.as_path(), format!("VM {}", booted.id));
-                    }
+                for path in in_store(state_dir, &booted) {
+                    uses.add(path.as_path(), format!("VM {}", booted.id));
                 }
             }
             Err(err) => uses
@@ -346,6 +355,16 @@ fn uses(generations: &Generations, state_dir: &AbsolutePath) -> anyhow::Result<U
         }
     }
     Ok(uses)
+}
+
+/// What a VM has of the image store.
+fn in_store<'b>(
+    state_dir: &AbsolutePath,
+    booted: &'b Booted,
+) -> impl Iterator<Item = &'b AbsolutePath> + use<'b> {
+    let images = state_dir.as_path().join("images");
+    let files = booted.vm.files();
+    files.filter(move |path| path.as_path().starts_with(&images))
 }
 
 impl Uses {

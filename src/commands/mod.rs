@@ -18,8 +18,10 @@ pub mod pause;
 pub mod purge;
 pub mod recreate;
 pub mod render;
+pub mod restore;
 pub mod schema;
 pub mod shutdown;
+pub mod snapshot;
 pub mod ssh;
 pub mod status;
 mod status_network;
@@ -89,6 +91,9 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Doctor(doctor) => doctor::run(&doctor, state_dir),
         Command::Pause(vm) => pause::pause(&vm.id),
         Command::Resume(vm) => pause::resume(&vm.id),
+        Command::Snapshot(of) => snapshot::take(&of, state_dir),
+        Command::Restore(arguments) => restore::run(&arguments, state_dir),
+        Command::Snapshots(arguments) => snapshot::list(&arguments, state_dir),
         Command::Logs(logs) => logs::run(&logs),
         Command::Console(vm) => console::run(&vm.id),
         Command::Ssh(ssh) => ssh::run(&ssh, state_dir),

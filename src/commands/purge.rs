@@ -1,4 +1,4 @@
-//! `nkudo purge`: removes disks that nobody declares any more.
+//! `nkudo purge`: removes disks that nobody declares any more, and snapshots.
 
 use anyhow::{Context as _, bail};
 use camino::Utf8Path;
@@ -9,10 +9,12 @@ use crate::disk::{self, DiskFile};
 use crate::files;
 use crate::generation::Store;
 use crate::host::VmId;
+use crate::snapshot::{self, Kept};
 
 use super::confirm::confirm;
 use super::disk::{bytes, current_host, disks_state_dir, is_declared};
 use super::fetched::lock;
+use super::restore::refuse_unsettled;
 use super::{Exit, state_dir};
 
 pub fn run(purge: &Purge, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
@@ -21,18 +23,34 @@ pub fn run(purge: &Purge, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     let store = Store::new(&state_dir::state_dir(given));
     let current = current_host(&store)?;
     let state_dir = disks_state_dir(&store, current.as_ref())?;
+    refuse_unsettled(&state_dir, id)?;
     let found = disk::disk_files_of(&state_dir, id)?;
-    let chosen = chosen(purge, &found)?;
-    refuse_declared(purge, &store, &chosen)?;
+    let taken = snapshot::kept_of(&state_dir, id)?;
+    if found.is_empty() && taken.is_empty() {
+        bail!(
+            "VM {id} has no disks that nkudo made, and no snapshots\n\
+             hint: `nkudo disk list` lists all disks, `nkudo snapshots` all snapshots"
+        );
+    }
+    let all = purge.disk.is_empty() && purge.snapshot.is_empty();
+    let chosen = chosen(purge, &found, all)?;
+    let snapshots = chosen_snapshots(purge, &taken, all)?;
+    if all || !chosen.is_empty() {
+        refuse_declared(purge, &store, &chosen, all)?;
+    }
     refuse_used(id, &chosen)?;
     for file in &chosen {
         tracing::info!("disk {} of {id}: {}", file.label(), told(file)?);
     }
-    let count = match chosen.len() {
-        1 => "this disk".to_owned(),
-        more => format!("these {more} disks"),
-    };
-    let question = format!("Remove {count} for good?");
+    for one in &snapshots {
+        let allocated = bytes(one.allocated);
+        tracing::info!(
+            "snapshot {} of {id}: {}, {allocated} allocated",
+            one.name,
+            one.path
+        );
+    }
+    let question = format!("Remove {} for good?", counted(&chosen, &snapshots));
     if !confirm(&question, purge.yes)? {
         tracing::info!("nothing was removed");
         return Ok(Exit::Failed);
@@ -41,15 +59,53 @@ pub fn run(purge: &Purge, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
         disk::remove(file)?;
         tracing::info!(nkudo_vm = %id, "removed disk {} of {id}", file.label());
     }
+    for one in &snapshots {
+        snapshot::remove(one)?;
+        tracing::info!(nkudo_vm = %id, "removed snapshot {} of {id}", one.name);
+    }
     Ok(Exit::Done)
 }
 
-fn chosen<'f>(purge: &Purge, found: &'f [DiskFile]) -> anyhow::Result<Vec<&'f DiskFile>> {
-    let id = &purge.id;
-    if found.is_empty() {
-        bail!("VM {id} has no disks that nkudo made\nhint: `nkudo disk list` lists all disks");
+/// `this disk`, `these 2 disks and this snapshot`.
+fn counted(disks: &[&DiskFile], snapshots: &[&Kept]) -> String {
+    let some = |count: usize, what: &str| match count {
+        0 => None,
+        1 => Some(format!("this {what}")),
+        more => Some(format!("these {more} {what}s")),
+    };
+    let all = [some(disks.len(), "disk"), some(snapshots.len(), "snapshot")];
+    let all: Vec<String> = all.into_iter().flatten().collect();
+    all.join(" and ")
+}
+
+fn chosen_snapshots<'k>(
+    purge: &Purge,
+    taken: &'k [Kept],
+    all: bool,
+) -> anyhow::Result<Vec<&'k Kept>> {
+    if all {
+        return Ok(taken.iter().collect());
     }
-    if purge.disk.is_empty() {
+    let id = &purge.id;
+    let mut chosen = Vec::new();
+    for name in &purge.snapshot {
+        let one = taken.iter().find(|one| one.name == *name);
+        chosen.push(one.with_context(|| {
+            format!(
+                "VM {id} has no snapshot {name}\nhint: `nkudo snapshots {id}` lists those that there are"
+            )
+        })?);
+    }
+    Ok(chosen)
+}
+
+fn chosen<'f>(
+    purge: &Purge,
+    found: &'f [DiskFile],
+    all: bool,
+) -> anyhow::Result<Vec<&'f DiskFile>> {
+    let id = &purge.id;
+    if all {
         return Ok(found.iter().collect());
     }
     let mut chosen = Vec::new();
@@ -64,12 +120,17 @@ fn chosen<'f>(purge: &Purge, found: &'f [DiskFile]) -> anyhow::Result<Vec<&'f Di
 }
 
 /// What a generation declares that is current, or that the next switch goes to, is not unused.
-fn refuse_declared(purge: &Purge, store: &Store, chosen: &[&DiskFile]) -> anyhow::Result<()> {
+fn refuse_declared(
+    purge: &Purge,
+    store: &Store,
+    chosen: &[&DiskFile],
+    all: bool,
+) -> anyhow::Result<()> {
     let id = &purge.id;
     for (number, word) in [(store.current()?, "current"), (store.newest()?, "newest")] {
         let Some(number) = number else { continue };
         let host = store.manifest(number)?.host;
-        if purge.disk.is_empty() && host.vms.contains_key(id) {
+        if all && host.vms.contains_key(id) {
             bail!(
                 "VM {id} is declared in the {word} generation, {number}; nothing was removed\n\
                  hint: remove it from the file and switch, or name an unused disk with `--disk`"

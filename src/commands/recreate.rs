@@ -15,6 +15,7 @@ use crate::plan::Request;
 use super::carry_out::{Mode, carry_out};
 use super::confirm::confirm;
 use super::fetched::{Fetched, Turn, lock};
+use super::restore::refuse_unsettled;
 use super::{Exit, block_on, state_dir};
 
 pub fn run(recreate: &Recreate, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
@@ -113,6 +114,7 @@ fn order(recreate: &Recreate, store: &Store) -> anyhow::Result<(u64, Manifest, V
         .current()?
         .context("this host was not switched to a generation yet; run `nkudo switch`")?;
     let manifest = store.manifest(number)?;
+    refuse_unsettled(&manifest.host.state_dir, &recreate.id)?;
     let old = chosen(recreate, &manifest, number)?;
     Ok((number, manifest, old))
 }

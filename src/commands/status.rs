@@ -18,6 +18,7 @@ use crate::generation::{Manifest, Store};
 use crate::host::{Boot, Vm};
 use crate::observe;
 use crate::observe::{Detail, closer, observe, tuning};
+use crate::snapshot;
 use crate::status::{LinkStatus, State, Status, VmStatus, status};
 
 use super::{Exit, block_on, print, programs, state_dir, status_network};
@@ -113,6 +114,12 @@ async fn look(
     let mut status = status(current, newest, &observed, &closer);
     if let Some(id) = only {
         status.vms.retain(|vm| vm.id == *id);
+        if let Some((_, manifest)) = current {
+            let kept = snapshot::kept_of(&manifest.host.state_dir, id)?;
+            for vm in &mut status.vms {
+                vm.snapshots = kept.iter().map(|one| one.name.clone()).collect();
+            }
+        }
         if status.vms.is_empty() {
             bail!("there is no VM {id}\nhint: `nkudo status` lists the VMs");
         }
@@ -285,6 +292,9 @@ fn details(vm: &VmStatus) -> String {
             _ => String::new(),
         };
         line("disk", format!("{}: {}{used}", disk.name, disk.path));
+    }
+    for name in &vm.snapshots {
+        line("snapshot", name.to_string());
     }
     for path in &vm.drop_ins {
         line("drop-in", path.clone());

@@ -92,19 +92,23 @@ pub fn disk_files_of(state_dir: &AbsolutePath, vm: &VmId) -> anyhow::Result<Vec<
 
 /// Gives a disk another name, under which no VM has it; the file as it is there.
 pub fn set_aside(state_dir: &AbsolutePath, file: &DiskFile) -> anyhow::Result<DiskFile> {
-    let taken = disk_files_of(state_dir, &file.vm)?;
+    let aside = aside(&disk_files_of(state_dir, &file.vm)?, file);
+    rename(file, &aside)?;
+    Ok(aside)
+}
+
+/// The name under which a disk would be set aside, of these that there are.
+pub fn aside(taken: &[DiskFile], file: &DiskFile) -> DiskFile {
     let taken = taken.iter().filter(|other| other.name == file.name);
     let number = taken.filter_map(|other| other.aside).max().unwrap_or(0) + 1;
     let label = stem(&file.name, Some(number));
-    let aside = DiskFile {
+    DiskFile {
         aside: Some(number),
         path: file
             .path
             .with_file_name(format!("{label}.{}", file.format())),
         ..file.clone()
-    };
-    rename(file, &aside)?;
-    Ok(aside)
+    }
 }
 
 /// The opposite of `set_aside`.

@@ -20,7 +20,7 @@ pub use as_made::as_made;
 pub use copy::{Copied, copy};
 pub use grow::grow;
 pub use header::{BadImage, Header};
-pub use kept::{DiskFile, disk_files, disk_files_of, put_back, remove, set_aside};
+pub use kept::{DiskFile, aside, disk_files, disk_files_of, put_back, remove, set_aside};
 pub use make::{Making, Place, check_image, make, mkfs, modified, place, remove_unfinished};
 pub use record::{DiskRecord, ImageSeen};
 

@@ -1,4 +1,4 @@
-//! Names that a file gives to VMs, networks, images and disks.
+//! Names that a file gives to VMs, networks, images and disks, and people to snapshots.
 
 use std::fmt;
 use std::str::FromStr;
@@ -114,4 +114,10 @@ identifier!(
     /// (virtio specification, 5.2.6).
     DiskName,
     20
+);
+identifier!(
+    /// What `nkudo snapshot` calls a snapshot, unique in its VM. 1 to 63 of `a-z`, `0-9` and `-`: it is a
+    /// directory's name.
+    SnapshotName,
+    63
 );

@@ -42,7 +42,7 @@ pub use cloud_init::{
 pub use disk::{
     BadLabel, Disk, DiskAccess, DiskFormat, DiskOrigin, Filesystem, Label, Rate, RateLimit,
 };
-pub use identifier::{BadIdentifier, DiskName, ImageName, NetworkName, VmId};
+pub use identifier::{BadIdentifier, DiskName, ImageName, NetworkName, SnapshotName, VmId};
 pub use image::{
     BadSha256, Compression, ForeignFormat, Form, INSIDE, Image, ImageBoot, ImageFile, InsideWord,
     Location, Sha256, StoredFile,

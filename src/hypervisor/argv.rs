@@ -4,10 +4,13 @@ use std::fmt::Write as _;
 use std::num::NonZero;
 use std::ops::RangeFrom;
 
+use camino::Utf8Path;
+
 use crate::host::{
     Balloon, Boot, Disk, DiskAccess, DiskFormat, FreePages, HugePages, Memory, Nic, OnOom, Panic,
     PciAddress, Rate, Ready, RngSource, Serial, Share, Sharing, Vm, VmId, Watchdog,
 };
+use crate::snapshot::NicId;
 use crate::unit::{share_socket, tpm_socket};
 
 use super::Version;
@@ -23,20 +26,11 @@ pub fn argv(
     version: Version,
     runtime_dir: &str,
 ) -> Vec<String> {
-    let mut args: Vec<String> = Vec::new();
+    let mut args = own(runtime_dir);
     let mut option = |name: &str, values: Vec<String>| {
         args.push(format!("--{name}"));
         args.extend(values);
     };
-    option("api-socket", vec![format!("path={runtime_dir}/api.sock")]);
-    // The unit's own /tmp: `nkudo unit post` reads there whether a vCPU failed, because
-    // cloud-hypervisor exits with 0 on that as on a guest's power-off.
-    option("log-file", vec!["/tmp/cloud-hypervisor.log".to_owned()]);
-    // Likewise: whether the guest panicked, and whether it ever booted, is told nowhere else.
-    option(
-        "event-monitor",
-        vec!["path=/tmp/cloud-hypervisor.events".to_owned()],
-    );
     option(
         "cpus",
         vec![format!("boot={},max={}", vm.vcpus.boot, vm.vcpus.max)],
@@ -145,6 +139,49 @@ pub fn notify_socket(runtime_dir: &str) -> String {
     format!("{}_{NOTIFY_PORT}", vsock_socket(runtime_dir))
 }
 
+/// The arguments for the VM of a snapshot, whose configuration has all but the TAPs. `nics` is what that calls
+/// the VM's NICs; the guest stands still until the VMM is told to let it go on.
+pub fn restoring_argv(
+    vm: &Vm,
+    source: &Utf8Path,
+    nics: &[NicId],
+    runtime_dir: &str,
+) -> Vec<String> {
+    let mut args = own(runtime_dir);
+    let mut restore = format!("source_url={}", quoted(&format!("file://{source}")));
+    let mut next = 3..;
+    let nics: Vec<String> = vm
+        .nics
+        .iter()
+        .zip(nics)
+        .map(|(nic, id)| format!("{id}@[{}]", fds(nic, &mut next).join(",")))
+        .collect();
+    if !nics.is_empty() {
+        let _ = write!(restore, ",net_fds=[{}]", nics.join(","));
+    }
+    args.extend(["--restore".to_owned(), restore]);
+    args
+}
+
+/// What is the VMM's own.
+fn own(runtime_dir: &str) -> Vec<String> {
+    let options = [
+        ("api-socket", format!("path={runtime_dir}/api.sock")),
+        // The unit's own /tmp: `nkudo unit post` reads there whether a vCPU failed, because
+        // cloud-hypervisor exits with 0 on that as on a guest's power-off.
+        ("log-file", "/tmp/cloud-hypervisor.log".to_owned()),
+        // Likewise: whether the guest panicked, and whether it ever booted, is told nowhere else.
+        (
+            "event-monitor",
+            "path=/tmp/cloud-hypervisor.events".to_owned(),
+        ),
+    ];
+    let options = options.into_iter();
+    options
+        .flat_map(|(name, value)| [format!("--{name}"), value])
+        .collect()
+}
+
 fn memory(memory: &Memory) -> String {
     let mut text = format!("size={}", memory.size);
     if memory.max > memory.size {
@@ -179,10 +216,15 @@ fn balloon(balloon: &Balloon) -> String {
     format!("size={size},deflate_on_oom={on_oom},free_page_reporting={reporting}")
 }
 
-/// A NIC, by the file descriptors of its TAP's queues: systemd passes them in the order of the NICs.
+/// The file descriptors of a TAP's queues: systemd passes them in the order of the NICs.
+fn fds(nic: &Nic, next: &mut RangeFrom<u32>) -> Vec<String> {
+    let pairs = usize::from(nic.queues.get());
+    next.by_ref().take(pairs).map(|fd| fd.to_string()).collect()
+}
+
 fn nic(nic: &Nic, next: &mut RangeFrom<u32>) -> String {
     let pairs = usize::from(nic.queues.get());
-    let fds: Vec<String> = next.by_ref().take(pairs).map(|fd| fd.to_string()).collect();
+    let fds = fds(nic, next);
     let fds = match fds.as_slice() {
         [one] => one.clone(),
         several => format!("[{}]", several.join(",")),
@@ -247,6 +289,22 @@ pub fn quoted(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_nic_of_a_snapshot_gets_its_queues_in_their_order() {
+        let nic = |queues: u8| Nic {
+            network: "lan".parse().unwrap(),
+            mac: crate::host::Mac::derived("vm", "web/0"),
+            tap: crate::host::LinkName::tap(&"web".parse().unwrap(), 0),
+            address: Vec::new(),
+            gateway: Vec::new(),
+            queues: serde_json::from_value(queues.into()).unwrap(),
+            trust: crate::host::Trust::Checked,
+        };
+        let mut next = 3..;
+        assert_eq!(fds(&nic(2), &mut next), ["3", "4"]);
+        assert_eq!(fds(&nic(1), &mut next), ["5"]);
+    }
 
     #[test]
     fn only_values_that_need_quotes_have_them() {

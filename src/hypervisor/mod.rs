@@ -7,6 +7,6 @@ pub mod events;
 mod plug;
 mod version;
 
-pub use argv::{argv, disk_id, notify_socket, quoted};
+pub use argv::{argv, disk_id, notify_socket, quoted, restoring_argv};
 pub use plug::disk_config;
 pub use version::{BadVersion, Version};

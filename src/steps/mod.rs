@@ -15,6 +15,7 @@ mod readable;
 mod readiness;
 mod ready;
 mod register;
+mod restored;
 mod stop;
 mod trusted_path;
 mod verdict;
@@ -33,10 +34,12 @@ use crate::files;
 use crate::host::VmId;
 use crate::image::inside;
 use crate::observe::not_ready_directory;
+use crate::snapshot;
 use crate::unit::RUNTIME_ROOT;
 
 pub use access::{grant_disk, revoke_disk, user};
 pub use post::ENDED;
+pub use trusted_path::resolve;
 pub use verdict::{Ending, Verdict, VmmExit};
 
 /// How a step ended, which means something to systemd.
@@ -57,6 +60,8 @@ pub async fn run(step: &UnitStep) -> anyhow::Result<StepExit> {
         UnitStep::Await { id } => readiness::wait(&Context::of(id)?).await,
         UnitStep::GiveUp { id } => apply::give_up(id).await.map(|()| StepExit::Done),
         UnitStep::TakeKernel { image, to } => take_kernel(image, to),
+        UnitStep::Restored { id, record } => restored::restored(&Context::of(id)?, record).await,
+        UnitStep::Guard { id } => snapshot::guard(id).await.map(|()| StepExit::Done),
     }
 }
 

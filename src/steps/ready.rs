@@ -79,7 +79,7 @@ async fn running(context: &Context) -> anyhow::Result<()> {
 
 /// Gives the VM what it had when it ran last: what was changed while it ran is in its booted
 /// specification, and not on its command line.
-async fn size(vmm: &Vmm, context: &Context) -> anyhow::Result<()> {
+pub(super) async fn size(vmm: &Vmm, context: &Context) -> anyhow::Result<()> {
     let vm = &context.booted.vm;
     let sized = async {
         vmm.resize(vm.vcpus.boot.get().into(), vm.memory.size.bytes())

@@ -39,7 +39,8 @@ fn hosts_root() -> io::Result<OwnedFd> {
     }
 }
 
-fn resolve(path: &Utf8Path) -> io::Result<Utf8PathBuf> {
+/// Where a path leads, over symbolic links of root's alone.
+pub fn resolve(path: &Utf8Path) -> io::Result<Utf8PathBuf> {
     let mut done = Utf8PathBuf::from("/");
     // The components still to walk, the next one last.
     let mut left: Vec<String> = reversed(path);

@@ -12,6 +12,7 @@ mod escape;
 mod limits;
 mod property;
 mod readiness;
+mod restoring;
 mod sandbox;
 mod setting;
 mod text;
@@ -24,6 +25,7 @@ pub use dhcp::{dhcp_digest, dhcp_unit, dhcp_unit_name, leases_file};
 pub use limits::{Limit, LimitValues, limit_values, read_limits};
 pub use property::{Property, Value};
 pub use readiness::{readiness, readiness_socket, readiness_unit_name};
+pub use restoring::{Restoration, restoring};
 pub use setting::{Bind, Exec, Privilege, Section, Setting};
 pub use vm::{
     GENERATION_FIELD, Programs, RUNTIME_ROOT, Source, TRANSIENT, slice_name, vm_unit, vm_unit_name,

@@ -54,6 +54,7 @@ mod programs;
 mod ready;
 mod refusals;
 mod sandbox;
+mod snapshots;
 mod ssh;
 mod stand_in;
 mod status;
@@ -86,6 +87,8 @@ enum Needs {
     Machine,
     /// A machine, and something here that reads a FAT volume.
     FatReader,
+    /// A machine, and a VMM that can take snapshots here.
+    Snapshots,
 }
 
 /// All cases, with what they need.
@@ -117,6 +120,8 @@ const THEMES: &[(Needs, &[Case])] = &[
     (Needs::Machine, first_boot::CASES),
     (Needs::FatReader, first_boot::READ),
     (Needs::Machine, companions::CASES),
+    (Needs::Machine, snapshots::REFUSED),
+    (Needs::Snapshots, snapshots::CASES),
     (Needs::Machine, pci::CASES),
     (Needs::Machine, boot::CASES),
     (Needs::Machine, refusals::CASES),
@@ -142,21 +147,10 @@ fn main() -> std::process::ExitCode {
     let alone = std::env::args()
         .nth(1)
         .filter(|_| std::env::args().len() == 2);
-    if let Some(alone @ ("--try" | "--bench")) = alone.as_deref() {
-        if let Some(reason) = missing {
-            eprintln!(
-                "No machine can be booted here: {}.",
-                reason.replace("they need", "it needs")
-            );
-            return std::process::ExitCode::FAILURE;
-        }
-        let exit = if alone == "--try" {
-            try_out::run()
-        } else {
-            bench::run()
-        };
-        programs::remove();
-        return exit;
+    match alone.as_deref() {
+        Some("--try") => return run_alone(missing, try_out::run),
+        Some("--bench") => return run_alone(missing, bench::run),
+        _ => {}
     }
     let mut arguments = Arguments::from_args();
     // A machine is a whole booted system: a few at a time.
@@ -173,6 +167,7 @@ fn main() -> std::process::ExitCode {
             "host: one case is ignored: the kernel has no vfat, and there is no mcopy in PATH"
         );
     }
+    let no_snapshots = snapshots::are_ignored(&arguments);
     let trials = THEMES
         .iter()
         .copied()
@@ -183,6 +178,7 @@ fn main() -> std::process::ExitCode {
                 Needs::Nothing => false,
                 Needs::Machine => missing.is_some(),
                 Needs::FatReader => missing.is_some() || no_reader,
+                Needs::Snapshots => missing.is_some() || no_snapshots,
             };
             Trial::test(name, || {
                 deadline::run(case.name, case.run);
@@ -195,6 +191,23 @@ fn main() -> std::process::ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     programs::remove();
     conclusion.exit_code()
+}
+
+/// What is no case.
+fn run_alone(
+    missing: Option<String>,
+    run: fn() -> std::process::ExitCode,
+) -> std::process::ExitCode {
+    if let Some(reason) = missing {
+        eprintln!(
+            "No machine can be booted here: {}.",
+            reason.replace("they need", "it needs")
+        );
+        return std::process::ExitCode::FAILURE;
+    }
+    let exit = run();
+    programs::remove();
+    exit
 }
 
 /// Whether this process was started under that name.

@@ -105,6 +105,7 @@ fn switch(ids: &[&str], starts: &[(&str, Start)], switch: Switch) -> (Outcome, S
             dnsmasq: None,
             no_images: &BTreeMap::new(),
             no_kernels: &BTreeMap::new(),
+            restoration: None,
         };
         (apply.run(&plan).await, state)
     })

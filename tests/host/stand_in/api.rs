@@ -11,9 +11,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
-use super::Chain;
-use super::devices;
-use super::options::{Disk, Sizes};
+use super::cpu::Cpu;
+use super::options::{Disk, Options, Sizes};
+use super::{Chain, devices, snapshot};
 
 /// What somebody asked for over the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,10 @@ pub(super) struct Machine {
     sizes: Sizes,
     /// By id; held open while they are there.
     disks: BTreeMap<String, (Disk, File)>,
+    /// The VM's options, and its vCPU where it was paused.
+    arguments: Vec<String>,
+    taps: Vec<Vec<i32>>,
+    still: Option<Cpu>,
 }
 
 impl Api {
@@ -92,6 +96,18 @@ impl Api {
 
     pub(super) fn state(&self, state: &'static str) {
         locked(&self.state).state = Some(state);
+    }
+
+    /// What the VM was made of.
+    pub(super) fn configured(&self, options: &Options) {
+        let mut machine = locked(&self.state);
+        machine.arguments.clone_from(&options.arguments);
+        machine.taps.clone_from(&options.taps);
+    }
+
+    /// What a snapshot is of.
+    pub(super) fn still(&self, cpu: &Cpu) {
+        locked(&self.state).still = Some(cpu.clone());
     }
 
     /// A disk that the VM has from its start.
@@ -189,15 +205,22 @@ fn answer(line: &str, body: &[u8], machine: &State) -> (String, Option<Asked>) {
         "PUT /api/v1/vm.resize-disk" => (locked(machine).resize_disk(body), None),
         "PUT /api/v1/vm.add-disk" => (locked(machine).add_disk(body), None),
         "PUT /api/v1/vm.remove-device" => (locked(machine).remove_device(body), None),
+        "PUT /api/v1/vm.snapshot" => (locked(machine).snapshot(body), None),
         "PUT /api/v1/vm.pause" => running(Asked::Pause, "The VM could not be paused"),
         "PUT /api/v1/vm.resume" => match state {
             Some("Paused") => (none.clone(), Some(Asked::Resume)),
-            _ => running(Asked::Pause, "The VM could not resume"),
+            _ => (refusal("The VM could not resume", "VM is not paused"), None),
         },
         "PUT /api/v1/vm.shutdown" => running(Asked::VmShutdown, "The VM could not shutdown"),
         "PUT /api/v1/vmm.shutdown" => (("200", String::new()), Some(Asked::VmmShutdown)),
         _ => (("404", r#"["Not Found"]"#.to_owned()), None),
     };
+    // It answers when it is done.
+    match asked {
+        Some(Asked::Pause) => locked(machine).state = Some("Paused"),
+        Some(Asked::Resume) => locked(machine).state = Some("Running"),
+        _ => {}
+    }
     let length = match status {
         "204" => String::new(),
         _ => format!(
@@ -250,6 +273,20 @@ impl Machine {
             "device_tree": tree,
         })
         .to_string()
+    }
+
+    fn snapshot(&self, body: &[u8]) -> Answer {
+        let what = "The VM could not be snapshotted";
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let (Some("Paused"), Some(cpu)) = (self.state, &self.still) else {
+            return refusal(what, "Trying to snapshot while VM is running");
+        };
+        let disks: Vec<&Disk> = self.disks.values().map(|(disk, _)| disk).collect();
+        let url = body["destination_url"].as_str().unwrap_or_default();
+        match snapshot::write(url, &self.arguments, &self.taps, self.sizes, &disks, cpu) {
+            Ok(()) => ("204", String::new()),
+            Err(why) => refusal(what, &why),
+        }
     }
 
     fn resize(&mut self, body: &[u8]) -> Answer {

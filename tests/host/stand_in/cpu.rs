@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use serde_json::{Value, json};
+
 use super::super::guest::{AWAIT_BUTTON, ECHO, PANIC, pressed};
 use super::Chain;
 
@@ -18,7 +20,7 @@ pub(super) enum Event {
     Failed,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Cpu {
     segments: Vec<(u32, Vec<u8>)>,
     state: State,
@@ -53,6 +55,33 @@ impl Cpu {
             segments: elf.segments,
             state: State::Runs(entry),
         })
+    }
+
+    /// What is in memory, by address.
+    pub(super) fn memory(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let segments = self.segments.iter();
+        segments.map(|(address, bytes)| (*address, bytes.as_slice()))
+    }
+
+    /// Where it is, for `restored`.
+    pub(super) fn registers(&self) -> Value {
+        match self.state {
+            State::Runs(at) => json!({ "runs": at }),
+            State::Echoes => json!("echoes"),
+            State::Halted(at) => json!({ "halted": at }),
+        }
+    }
+
+    pub(super) fn restored(segments: Vec<(u32, Vec<u8>)>, registers: &Value) -> Self {
+        let address = |value: &Value| value.as_u64().and_then(|at| u32::try_from(at).ok());
+        let state = if registers == "echoes" {
+            State::Echoes
+        } else if let Some(at) = address(&registers["runs"]) {
+            State::Runs(at)
+        } else {
+            State::Halted(address(&registers["halted"]))
+        };
+        Self { segments, state }
     }
 
     /// That of a VM that was shut down.

@@ -10,6 +10,7 @@ mod cpu;
 mod devices;
 mod options;
 mod serial;
+pub(crate) mod snapshot;
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -49,7 +50,11 @@ impl Chain {
 
 /// Runs the stand-in; returns its exit code.
 pub(crate) fn main() -> u8 {
-    let options = match Options::parse(std::env::args_os()) {
+    let parsed = Options::parse(std::env::args_os()).and_then(|options| match &options.restore {
+        Some(restore) => snapshot::options(restore, &options).map_err(options::Refusal::Config),
+        None => Ok(options),
+    });
+    let options = match parsed {
         Ok(options) => options,
         Err(options::Refusal::Usage(err)) => {
             let _ = err.print();
@@ -102,19 +107,30 @@ async fn run(options: &Options, mut log: Option<&mut File>) -> Result<(), Chain>
     let mut terminate = signal(SignalKind::terminate()).map_err(lost)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(lost)?;
     let mut api = Api::serve(options.api_socket.as_deref(), options.sizes)?;
+    api.configured(options);
     let image = devices::kernel(options)?;
     for disk in &options.disks {
         api.disk(disk.clone(), devices::disk(disk)?);
     }
     let _devices = devices::open(options)?;
     let mut served = devices::connect(options)?;
-    let mut cpu = Cpu::boot(&image)?;
+    let mut paused = options.restore.is_some();
+    let mut cpu = match &options.restore {
+        Some(restore) => snapshot::cpu(restore)?,
+        None => Cpu::boot(&image)?,
+    };
     let (mut serial, mut typed) = Serial::to(options.serial.as_deref())?;
-    api.state("Running");
-    let mut paused = false;
     let mut events = Events::to(options.events.as_deref())?;
-    events.tell("vm", "booting");
-    events.tell("vm", "booted");
+    if paused {
+        api.still(&cpu);
+        api.state("Paused");
+        events.tell("vm", "restoring");
+        events.tell("vm", "restored");
+    } else {
+        api.state("Running");
+        events.tell("vm", "booting");
+        events.tell("vm", "booted");
+    }
     loop {
         let event = if paused {
             Event::Idle
@@ -165,6 +181,7 @@ async fn run(options: &Options, mut log: Option<&mut File>) -> Result<(), Chain>
                 Asked::PowerButton => cpu.press_power_button(),
                 Asked::Pause => {
                     paused = true;
+                    api.still(&cpu);
                     api.state("Paused");
                     events.tell("vm", "paused");
                 }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
+use serde::{Deserialize, Serialize};
 
 use super::{Chain, NAME, VERSION};
 
@@ -31,9 +32,20 @@ pub(super) struct Options {
     pub(super) rng: PathBuf,
     /// PCI devices of the host, by their directories in sysfs.
     pub(super) devices: Vec<PathBuf>,
+    pub(super) restore: Option<Restore>,
+    /// Those of the arguments that are about the VM.
+    pub(super) arguments: Vec<String>,
 }
 
+/// `--restore`.
 #[derive(Debug, Clone)]
+pub(super) struct Restore {
+    pub(super) directory: PathBuf,
+    /// The NICs by their ids, and the file descriptors that each has now.
+    pub(super) nics: BTreeMap<String, Vec<i32>>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Disk {
     pub(super) id: String,
     pub(super) serial: String,
@@ -43,7 +55,7 @@ pub(super) struct Disk {
 }
 
 /// The vCPUs, and the memory in bytes.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Sizes {
     pub(super) vcpus: u8,
     pub(super) max_vcpus: u8,
@@ -65,9 +77,12 @@ pub(super) enum Refusal {
     Config(Chain),
 }
 
+/// Those that are the VMM's own, and go with `--restore`.
+const OF_VMM: [&str; 4] = ["api-socket", "log-file", "event-monitor", "restore"];
 /// The options with one value that may be given once.
-const SINGLE: [&str; 16] = [
+const SINGLE: [&str; 17] = [
     "rng",
+    "restore",
     "tpm",
     "api-socket",
     "log-file",
@@ -91,11 +106,22 @@ const FLAGS: [&str; 2] = ["watchdog", "pvpanic"];
 
 impl Options {
     pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Refusal> {
-        let single =
-            SINGLE.map(|name| Arg::new(name).long(name).num_args(1).action(ArgAction::Set));
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        // What is the VM's does not go with a snapshot, which has it all.
+        let own = |name: &str, arg: Arg| {
+            if OF_VMM.contains(&name) {
+                arg
+            } else {
+                arg.conflicts_with("restore")
+            }
+        };
+        let single = SINGLE.map(|name| {
+            let arg = Arg::new(name).long(name).num_args(1);
+            own(name, arg.action(ArgAction::Set))
+        });
         let several = SEVERAL.map(|name| {
             let arg = Arg::new(name).long(name);
-            arg.num_args(1..).action(ArgAction::Set)
+            own(name, arg.num_args(1..).action(ArgAction::Set))
         });
         let matches = Command::new(NAME)
             .version(VERSION)
@@ -104,15 +130,17 @@ impl Options {
             .args(FLAGS.map(|name| Arg::new(name).long(name).action(ArgAction::SetTrue)))
             .group(
                 ArgGroup::new("payload")
-                    .args(["firmware", "kernel"])
+                    .args(["firmware", "kernel", "restore"])
                     .required(true),
             )
-            .try_get_matches_from(arguments)
+            .try_get_matches_from(&arguments)
             .map_err(Refusal::Usage)?;
-        Self::of(&matches).map_err(|mut links| {
+        let mut options = Self::of(&matches).map_err(|mut links| {
             links.insert(0, "Error parsing config".to_owned());
             Refusal::Config(Chain(links))
-        })
+        })?;
+        options.arguments = of_vm(&arguments);
+        Ok(options)
     }
 
     fn of(matches: &ArgMatches) -> Result<Self, Vec<String>> {
@@ -160,20 +188,8 @@ impl Options {
                 memory.toggle(name)?;
             }
         }
-        if let Some(text) = one("balloon") {
-            let known = ["size", "deflate_on_oom", "free_page_reporting"];
-            let balloon = Keys::parse("balloon", text, &known)?;
-            let size = balloon.size("size")?;
-            if size >= sizes.memory {
-                return invalid(format!(
-                    "Balloon size ({size}) greater than RAM ({})",
-                    sizes.memory
-                ));
-            }
-            sizes.balloon = Some(size);
-            balloon.toggle("deflate_on_oom")?;
-            balloon.toggle("free_page_reporting")?;
-        }
+        let size = one("balloon").map(|text| balloon(text, sizes.memory));
+        sizes.balloon = size.transpose()?;
         let right = ["tty", "off", "null"];
         let socket = one("serial").and_then(|mode| mode.strip_prefix("socket="));
         for (name, socket) in [("serial", socket), ("console", None)] {
@@ -182,6 +198,7 @@ impl Options {
             }
         }
         let sockets = served(matches)?;
+        let restore = one("restore").map(|text| restore(text)).transpose()?;
         let vsock = one("vsock").map(|text| vsock(text)).transpose()?;
         one("platform").map(|text| platform(text)).transpose()?;
         let api_socket = one("api-socket").map(|text| {
@@ -216,8 +233,23 @@ impl Options {
             devices: all("device")
                 .map(|text| pci(text))
                 .collect::<Result<_, _>>()?,
+            restore,
+            arguments: Vec::new(),
         })
     }
+}
+
+/// The size of a balloon in so much memory.
+fn balloon(text: &str, memory: u64) -> Result<u64, Vec<String>> {
+    let known = ["size", "deflate_on_oom", "free_page_reporting"];
+    let balloon = Keys::parse("balloon", text, &known)?;
+    let size = balloon.size("size")?;
+    balloon.toggle("deflate_on_oom")?;
+    balloon.toggle("free_page_reporting")?;
+    if size >= memory {
+        return invalid(format!("Balloon size ({size}) greater than RAM ({memory})"));
+    }
+    Ok(size)
 }
 
 fn rng(text: Option<&String>) -> Result<PathBuf, Vec<String>> {
@@ -234,6 +266,46 @@ fn pci(text: &str) -> Result<PathBuf, Vec<String>> {
     let device = Keys::parse("device", text, &["path", "id"])?;
     let missing = || vec!["VFIO device config must specify `path=` or `fd=`".to_owned()];
     device.get("path").map(PathBuf::from).ok_or_else(missing)
+}
+
+/// The arguments without those that are the VMM's own.
+fn of_vm(arguments: &[OsString]) -> Vec<String> {
+    let mut is_vmms = false;
+    let texts = arguments.iter().skip(1).map(|one| one.to_string_lossy());
+    texts
+        .filter(|text| {
+            if let Some(name) = text.strip_prefix("--") {
+                is_vmms = OF_VMM.contains(&name);
+            }
+            !is_vmms
+        })
+        .map(std::borrow::Cow::into_owned)
+        .collect()
+}
+
+fn restore(text: &str) -> Result<Restore, Vec<String>> {
+    let keys = Keys::parse("restore", text, &["source_url", "net_fds"])?;
+    let url = keys.get("source_url").unwrap_or_default();
+    let Some(directory) = url.strip_prefix("file://") else {
+        return Err(vec![format!("Could not extract path from URL: {url}")]);
+    };
+    let list = keys.get("net_fds").unwrap_or("[]");
+    let inside = list
+        .strip_prefix('[')
+        .and_then(|list| list.strip_suffix(']'));
+    let inside = inside.ok_or_else(|| keys.inconvertible("net_fds", list))?;
+    let nic = |one: &str| {
+        let (id, fds) = one.split_once('@')?;
+        let fds = fds.strip_prefix('[')?.strip_suffix(']')?;
+        let fds = fds.split(',').map(|fd| fd.parse().ok());
+        Some((id.to_owned(), fds.collect::<Option<Vec<i32>>>()?))
+    };
+    let nics = split(inside).into_iter().filter(|one| !one.is_empty());
+    let nics = nics.map(|one| nic(one).ok_or_else(|| keys.inconvertible("net_fds", one)));
+    Ok(Restore {
+        directory: directory.into(),
+        nics: nics.collect::<Result<_, _>>()?,
+    })
 }
 
 /// The sockets of the devices that others serve.
@@ -442,13 +514,15 @@ impl Keys {
 
 /// At the commas outside of quotes and brackets.
 fn split(text: &str) -> Vec<&str> {
-    let (mut quoted, mut listed) = (false, false);
+    let (mut quoted, mut listed) = (false, 0);
     text.split(move |c| {
         quoted ^= c == '"';
-        if !quoted && (c == '[' || c == ']') {
-            listed = c == '[';
+        match c {
+            '[' if !quoted => listed += 1,
+            ']' if !quoted => listed -= 1,
+            _ => {}
         }
-        c == ',' && !quoted && !listed
+        c == ',' && !quoted && listed == 0
     })
     .collect()
 }

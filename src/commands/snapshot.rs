@@ -1,0 +1,167 @@
+//! `nkudo snapshot` and `nkudo snapshots`.
+
+use anyhow::{Context as _, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use crate::booted::{Booted, FormatVersion};
+use crate::cli::{SnapshotOf, Snapshots};
+use crate::connections::Connections;
+use crate::files;
+use crate::generation::Store;
+use crate::host::{SnapshotName, VmId};
+use crate::hypervisor::Version;
+use crate::snapshot::{self, Kept, Taking};
+
+use super::disk::{bytes, current_host, disks_state_dir};
+use super::fetched::lock;
+use super::restore::refuse_unsettled;
+use super::status::since;
+use super::{Exit, block_on, print, state_dir};
+
+pub fn take(of: &SnapshotOf, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
+    // No switch stops it meanwhile.
+    let _lock = lock()?;
+    let SnapshotOf { id, name } = of;
+    let store = Store::new(&state_dir::state_dir(given));
+    let state_dir = disks_state_dir(&store, current_host(&store)?.as_ref())?;
+    refuse_unsettled(&state_dir, id)?;
+    let booted = booted(id)?;
+    let refusals = snapshot::refusals(&booted.vm);
+    if !refusals.is_empty() {
+        bail!(
+            "there can be no snapshot of VM {id}\n  {}",
+            refusals.join("\n  ")
+        );
+    }
+    let taken = block_on(async {
+        let connections = Connections::open().await?;
+        let taking = Taking {
+            connections: &connections,
+            state_dir: &state_dir,
+            name,
+            booted: &booted,
+        };
+        taking.take().await
+    });
+    let taken = taken.with_context(|| format!("cannot take a snapshot of {id}"))?;
+    let copied = match taken.copied {
+        0 => String::new(),
+        more => format!(", {} of disks copied", bytes(more)),
+    };
+    let paused = taken.paused.map_or_else(
+        || "it was paused before, and still is".to_owned(),
+        |paused| format!("the guest stood still for {:.2} s", paused.as_secs_f32()),
+    );
+    tracing::info!(
+        nkudo_vm = %id,
+        "took snapshot {name} of {id}: {} of memory{copied}; {paused}",
+        bytes(taken.memory),
+    );
+    Ok(Exit::Done)
+}
+
+/// What runs.
+fn booted(id: &VmId) -> anyhow::Result<Booted> {
+    let path = Booted::path(id);
+    let json = files::read(&path).with_context(|| format!("cannot read {path}"))?;
+    let Some(json) = json else {
+        bail!(
+            "VM {id} does not run, so that there is no memory to be taken\n\
+             hint: `nkudo status {id}` says why"
+        );
+    };
+    Booted::from_json(&json).with_context(|| format!("cannot make out {path}"))
+}
+
+/// `nkudo snapshots --json`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Document {
+    version: FormatVersion,
+    snapshots: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Row {
+    vm: VmId,
+    snapshot: SnapshotName,
+    path: Utf8PathBuf,
+    /// Microseconds since 1970; absent where it cannot be read.
+    taken: Option<u64>,
+    /// Bytes of memory, and what all of it takes.
+    memory: Option<u64>,
+    allocated: u64,
+    /// The hypervisor that it is of.
+    hypervisor_version: Option<Version>,
+    /// The generation that the VM was of.
+    generation: Option<u64>,
+}
+
+impl Row {
+    fn of(kept: Kept) -> Self {
+        let manifest = kept.manifest.as_ref().ok();
+        Self {
+            taken: manifest.map(|one| one.taken),
+            memory: manifest.map(|one| one.memory),
+            hypervisor_version: manifest.map(|one| one.booted.programs.hypervisor_version),
+            generation: manifest.map(|one| one.booted.generation),
+            allocated: kept.allocated,
+            vm: kept.vm,
+            snapshot: kept.name,
+            path: kept.path,
+        }
+    }
+}
+
+pub fn list(arguments: &Snapshots, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
+    let store = Store::new(&state_dir::state_dir(given));
+    let state_dir = disks_state_dir(&store, current_host(&store)?.as_ref())?;
+    let found = match &arguments.id {
+        Some(id) => snapshot::kept_of(&state_dir, id)?,
+        None => snapshot::kept(&state_dir)?,
+    };
+    for one in &found {
+        if let Err(why) = &one.manifest {
+            tracing::warn!("snapshot {} of {} cannot be read: {why}", one.name, one.vm);
+        }
+    }
+    let rows: Vec<Row> = found.into_iter().map(Row::of).collect();
+    if arguments.json {
+        let document = Document {
+            version: FormatVersion,
+            snapshots: rows,
+        };
+        print(&format!("{}\n", serde_json::to_string_pretty(&document)?))?;
+    } else if !rows.is_empty() {
+        print(&table(&rows))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header([
+        "VM",
+        "SNAPSHOT",
+        "TAKEN",
+        "MEMORY",
+        "ALLOCATED",
+        "VMM",
+    ]);
+    let unknown = || "?".to_owned();
+    for row in rows {
+        table.add_row([
+            row.vm.to_string(),
+            row.snapshot.to_string(),
+            row.taken.map_or_else(unknown, since),
+            row.memory.map_or_else(unknown, bytes),
+            bytes(row.allocated),
+            row.hypervisor_version
+                .map_or_else(unknown, |version| version.to_string()),
+        ]);
+    }
+    super::lines(&mut table)
+}

@@ -34,6 +34,7 @@ cases![
     a_restored_vm_goes_on_where_it_was_and_boots_after_a_crash,
     a_restore_is_refused_where_the_vm_is_not_what_it_was,
     a_restore_that_fails_leaves_the_vm_as_it_was,
+    the_memory_of_a_snapshot_goes_on_once_whoever_starts_its_unit,
     a_restore_killed_on_its_way_is_done_or_undone_by_the_next_switch,
 ];
 
@@ -453,6 +454,51 @@ fn a_restore_that_fails_leaves_the_vm_as_it_was() {
     assert_eq!(host.on_disks(), "later");
     assert!(!host.exists("/srv/own.raw.old-1"));
     host.nkudo(&["switch"]).done().says("nothing to do");
+}
+
+fn the_memory_of_a_snapshot_goes_on_once_whoever_starts_its_unit() {
+    let host = booted();
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.switch_to(&web("")).done();
+    host.write_to_disks("then");
+    host.nkudo(&["snapshot", "web", "one"]).done();
+    // Killed once its unit starts: the guest goes on, and nobody has made the unit one like any other.
+    let is_restored_one = |host: &Host| {
+        let script = "grep -q -- --record= /run/systemd/transient/nkudo-vm@web.service";
+        host.machine.run(&["sh", "-c", script]).status.success()
+    };
+    for effect in 20.. {
+        let kill = format!("NKUDO_KILL_AFTER={effect}");
+        let argv = ["env", &kill, "nkudo", "restore", "web", "one", "--yes"];
+        let killed = super::host::Ran::of(&host.machine.run(&argv));
+        assert_ne!(killed.code, Some(0), "no kill fell after the start");
+        if is_restored_one(&host) {
+            break;
+        }
+        host.nkudo(&["switch"]).done();
+    }
+    let went_on = format!("{SNAPSHOTS}/web/restored.json");
+    until("the guest goes on", || {
+        if host.exists(&went_on) && host.property("web", "ActiveState") == "active" {
+            return Ok(());
+        }
+        Err(host.journal("web"))
+    });
+    assert_eq!(host.vmm_state(), "Running");
+    assert_eq!(host.property("web", "Restart"), "no");
+    host.write_to_disks("now");
+    let again = ["systemctl", "restart", "nkudo-vm@web.service"];
+    assert!(!host.machine.run(&again).status.success());
+    let journal = host.journal("web");
+    assert!(
+        journal.contains("restoring.json cannot be taken"),
+        "{journal}"
+    );
+    assert_ne!(host.property("web", "ActiveState"), "active");
+    assert_eq!(host.on_disks(), "now");
+    host.nkudo(&["switch"]).done();
+    host.is_as_any();
+    assert_eq!(host.on_disks(), "now");
 }
 
 fn a_restore_killed_on_its_way_is_done_or_undone_by_the_next_switch() {

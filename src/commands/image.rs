@@ -168,7 +168,10 @@ pub fn pull(pull: &Pull) -> anyhow::Result<Exit> {
     let Some(configured) = configured(&pull.configuration)? else {
         return Ok(Exit::BadConfiguration);
     };
-    let host = configured.host;
+    let mut host = configured.host;
+    // A disk that is there needs what it was made with.
+    let made = observe::made(&host.state_dir)?;
+    disk::as_made(&mut host, &made);
     let store = Store::new(&host.state_dir);
     let mut exit = Exit::Done;
     for (image, file) in needed(&host, pull.all)? {
@@ -186,7 +189,7 @@ pub fn pull(pull: &Pull) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-/// The images that VMs boot the kernel of.
+/// The images that VMs boot the kernel of, and where it is not known yet.
 fn with_kernel(host: &Host, all: bool) -> Vec<(&ImageName, &Image)> {
     let boots = |name: &ImageName| {
         let mut vms = host.vms.values();

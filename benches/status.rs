@@ -19,7 +19,7 @@ use nkudo::generation::{Manifest, Origin};
 use nkudo::host::{Host, Isolation, VmId};
 use nkudo::hypervisor::Version;
 use nkudo::observe::{
-    Admin, Closer, Hypervisor, Link, LinkKind, NetworkFacts, Networkd, Observed, PciDevices,
+    Admin, Closer, Hypervisor, Link, LinkKind, Needs, NetworkFacts, Networkd, Observed, PciDevices,
     Remains, Specification, Storage, SystemdVersion, Traffic, TuningFacts, Unit, UnitFacts,
     UnitOrigin, UnitState,
 };
@@ -187,6 +187,8 @@ fn observed(booted: Vec<Booted>, host: &Host) -> Observed {
         network: NetworkFacts::default(),
         storage: Storage::default(),
         tuning: TuningFacts::default(),
+        needs: Needs::default(),
+        obstructed: BTreeMap::new(),
         pci: PciDevices::default(),
     }
 }

@@ -76,7 +76,7 @@ complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l only -d 'Only the
 complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l restart-limit -d 'Restart at most so many VMs at the same time, one group after the other' -r
 complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l start-limit -d 'Start, and stop, at most so many VMs at the same time. [default: 16]' -r
 complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l state-dir -d 'Where generations are [default: `[host] state-dir` of the configuration, which is /var/lib/nkudo unless it says otherwise]' -r
-complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l boot -d 'Switch to the generation that was current before the boot, whatever the configuration says now; without one, there is nothing to do'
+complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l boot -d 'Switch to the generation that was current before the boot, whatever the configuration says now; without one, there is nothing to do. What stands in the way of one VM alone leaves that one out'
 complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l dry-run -d 'Print what would be done, and why; change nothing'
 complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l json -d 'Print that as JSON, in the shape that docs/switching.md describes'
 complete -c nkudo -n "__fish_nkudo_using_subcommand switch" -l restart -d 'Restart the VMs for which changes are pending, too'

@@ -399,7 +399,7 @@ pub struct Switch {
     pub generation: Option<u64>,
 
     /// Switch to the generation that was current before the boot, whatever the configuration says
-    /// now; without one, there is nothing to do
+    /// now; without one, there is nothing to do. What stands in the way of one VM alone leaves that one out
     #[arg(long, conflicts_with = "generation")]
     pub boot: bool,
 

@@ -79,6 +79,8 @@ pub struct VmStatus {
     pub pending: Vec<Pending>,
     /// What it runs with that is newer by now, and that it gets when it is restarted.
     pub upgrades: Vec<Upgrade>,
+    /// What stood in its way, where a switch left it out.
+    pub obstacle: Option<String>,
     /// systemd's `Result`, where its unit failed.
     pub result: Option<String>,
     /// The administrator's drop-ins, which change the unit.
@@ -270,21 +272,25 @@ fn vm(id: &VmId, current: Current<'_>, host: &Seen<'_>) -> VmStatus {
     };
     let usage = closer.usage.get(id).copied().unwrap_or_default();
     let vmm = closer.vmms.get(id);
+    let held = observed.held.contains_key(id);
+    let obstacle = observed.obstructed.get(id).filter(|_| !held);
     VmStatus {
         id: id.clone(),
         unit: vm_unit_name(id),
         state: match unit.map_or(State::Stopped, state) {
+            State::Stopped if obstacle.is_some() => State::Failed,
             State::Running if vmm == Some(&VmmHealth::Is(VmState::Paused)) => State::Paused,
             other => other,
         },
         declared: wanted.is_some(),
-        held: observed.held.contains_key(id),
+        held,
         main_pid: facts.map(|facts| facts.main_pid).filter(|pid| *pid != 0),
         since: facts.map(|facts| facts.since).filter(|since| *since != 0),
         generation: unit.and_then(|unit| unit.generation),
         restarts: facts.map_or(0, |facts| facts.restarts),
         pending,
         upgrades: upgrades.iter().map(upgrade).collect(),
+        obstacle: obstacle.cloned(),
         result: facts
             .filter(|facts| facts.result != "success")
             .map(|facts| facts.result.clone()),

@@ -33,13 +33,14 @@ use nkudo::hypervisor::Version;
 use nkudo::network::{self, Backend};
 use nkudo::observe::{
     Admin, Below, Closer, DhcpUnit, DroppingChain, HeldBy, Holder, Hypervisor, Iommu, Link,
-    LinkKind, MadeDisk, NetworkFacts, NetworkManager, Networkd, Noted, Observed, PciDevice,
-    PciDevices, Remains, Route, Rules, Specification, Storage, SystemdVersion, Traffic,
+    LinkKind, MadeDisk, Needs, NetworkFacts, NetworkManager, Networkd, Noted, Observed, PagePool,
+    PciDevice, PciDevices, Remains, Route, Rules, Specification, Storage, SystemdVersion, Traffic,
     TuningFacts, Unit, UnitFacts, UnitOrigin, UnitState, Vfio,
 };
 use nkudo::pci::Taken;
 use nkudo::plan::{
-    Pending, Plan, PlanDocument, Reason, Request, Switch, differences, obstacles_document, plan,
+    OnObstacle, Pending, Plan, PlanDocument, Reason, Request, Switch, differences,
+    obstacles_document, plan,
 };
 use nkudo::status::status;
 use nkudo::unit::{Programs, limit_values, read_limits};
@@ -97,6 +98,12 @@ struct Differs {
     iommu: Option<Presence>,
     /// `absent`: the kernel has no vfio-pci.
     vfio: Option<Presence>,
+    /// Files and directories that there are not.
+    missing: BTreeSet<camino::Utf8PathBuf>,
+    /// Huge pages, by their size.
+    pages: BTreeMap<Size, PagesAre>,
+    /// As at a boot: what stands in the way of one VM, stands in its way alone.
+    boot: bool,
     /// Programs that there are not.
     missing_programs: BTreeSet<String>,
     tuning: TuningDiffers,
@@ -112,6 +119,17 @@ struct TuningDiffers {
     became: BTreeMap<String, String>,
     /// Whether nkudo's own note of what was there before is lost.
     note_lost: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct PagesAre {
+    total: u64,
+    free: Option<u64>,
+    #[serde(default)]
+    reserved: u64,
+    #[serde(default)]
+    more: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -268,6 +286,11 @@ fn planned(case: &Path) -> (String, String, String) {
                 Pending::Leave
             },
             restart_limit: differs.restart_limit,
+            on_obstacle: if differs.boot {
+                OnObstacle::LeaveOut
+            } else {
+                OnObstacle::Refuse
+            },
             ..Switch::default()
         }),
         Some(Some(("start", id))) => Request::Start(id.parse().unwrap()),
@@ -393,6 +416,8 @@ fn observed(before: &Manifest, after: &Manifest, differs: &Differs) -> Observed 
         networkd_files: network::files(&before.host, backend),
         remains: BTreeMap::new(),
         held: held(differs),
+        obstructed: BTreeMap::new(),
+        needs: needs(differs),
         storage: storage(before, differs),
         pci: pci_devices(differs),
         network: network_facts(before, backend, differs),
@@ -423,6 +448,27 @@ fn observed(before: &Manifest, after: &Manifest, differs: &Differs) -> Observed 
         change_link(&mut observed, name, change);
     }
     observed
+}
+
+/// Huge pages of 2 MiB are what there is of them by default.
+fn needs(differs: &Differs) -> Needs {
+    let pools = differs.pages.iter().map(|(size, is)| {
+        let pool = PagePool {
+            total: is.total,
+            free: is.free.unwrap_or(is.total),
+            reserved: is.reserved,
+            more: is.more,
+        };
+        (*size, pool)
+    });
+    let missing = differs.missing.iter();
+    Needs {
+        missing: missing
+            .map(|path| (path.clone(), "No such file or directory".to_owned()))
+            .collect(),
+        hugepages: pools.collect(),
+        default_hugepage: Some(Size::from_mib(2)),
+    }
 }
 
 fn held(differs: &Differs) -> BTreeMap<VmId, HeldBy> {

@@ -70,6 +70,7 @@ impl Apply<'_> {
             outcome.host.push(err);
             return outcome;
         }
+        self.leave_out(plan, &mut outcome);
         // Before anything stops: a VM whose new disk cannot be made runs on as it was.
         self.prepare_storage(plan, &mut outcome.vms).await;
         if let Err(err) = self.networks(plan).await {
@@ -149,6 +150,27 @@ impl Apply<'_> {
             outcome.host.push(err);
         }
         outcome
+    }
+
+    /// Notes for `nkudo status` which VMs something stands in the way of, and forgets of which that was so.
+    fn leave_out(&self, plan: &Plan, outcome: &mut Outcome) {
+        for (id, obstacles) in plan.left_out() {
+            let why: Vec<String> = obstacles
+                .iter()
+                .map(|obstacle| obstacle.without_subject())
+                .collect();
+            if let Err(err) = run_files::note_obstacles(id, &why) {
+                outcome.host.push(err);
+            }
+            outcome.fail(id, Failure::of(anyhow::anyhow!(why.join("; "))));
+        }
+        let is_gone = |id: &VmId| {
+            let unknown = !self.wanted.host.vms.contains_key(id);
+            unknown || (plan.vms.contains_key(id) && !outcome.vms.contains_key(id))
+        };
+        if let Err(err) = run_files::forget_obstacles(is_gone) {
+            outcome.host.push(err);
+        }
     }
 
     /// Starts or stops these VMs at the same time.

@@ -13,7 +13,8 @@ use crate::generation::{GcRoots, Unneeded, paths};
 use crate::host::{LinkName, Vm, VmId};
 use crate::network::{NETWORK_MANAGER_DIR, NETWORKD_DIR};
 use crate::observe::{
-    HeldBy, held_directory, not_ready_directory, stopping_directory, uplinks_directory,
+    HeldBy, held_directory, not_ready_directory, obstacles_directory, stopping_directory,
+    uplinks_directory,
 };
 use crate::pci::records_directory;
 use crate::unit::{Programs, RUNTIME_ROOT, TRANSIENT, companions_directory};
@@ -71,12 +72,14 @@ pub(super) fn ensure_directories() -> anyhow::Result<()> {
     ensure(&root.join("root"), 0o755)?;
     ensure(&held_directory(), 0o755)?;
     ensure(&stopping_directory(), 0o755)?;
+    ensure(&obstacles_directory(), 0o755)?;
     let written = [
         root.to_owned(),
         booted.clone(),
         held_directory(),
         stopping_directory(),
         not_ready_directory(),
+        obstacles_directory(),
         records_directory(),
         NETWORKD_DIR.into(),
         Utf8Path::new(NETWORK_MANAGER_DIR).join("conf.d"),
@@ -215,6 +218,26 @@ pub fn hold(id: &VmId) -> anyhow::Result<()> {
     let path = held_directory().join(id.as_str());
     files::replace(&path, HeldBy::Nkudo.as_str().as_bytes(), 0o644)
         .with_context(|| format!("cannot write {path}"))
+}
+
+/// Notes what stands in the way of a VM, a line each.
+pub(super) fn note_obstacles(id: &VmId, obstacles: &[String]) -> anyhow::Result<()> {
+    let path = obstacles_directory().join(id.as_str());
+    files::replace(&path, obstacles.join("\n").as_bytes(), 0o644)
+        .with_context(|| format!("cannot write {path}"))
+}
+
+/// Forgets what stood in the way of these VMs.
+pub(super) fn forget_obstacles(of: impl Fn(&VmId) -> bool) -> anyhow::Result<()> {
+    let directory = obstacles_directory();
+    let names = files::names(&directory).with_context(|| format!("cannot list {directory}"))?;
+    for name in names {
+        if name.parse().is_ok_and(|id| of(&id)) {
+            let path = directory.join(name);
+            files::remove(&path).with_context(|| format!("cannot remove {path}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// The opposite of `hold`.

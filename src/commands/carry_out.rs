@@ -16,7 +16,7 @@ use crate::generation::Manifest;
 use crate::host::VmId;
 use crate::interruption::effect;
 use crate::journal;
-use crate::observe::{self, Detail, Hypervisor, Observed, observe, storage, tuning};
+use crate::observe::{self, Detail, Hypervisor, Observed, needs, observe, storage, tuning};
 use crate::pci;
 use crate::plan::{
     Action, Obstacle, Plan, PlanDocument, Reason, Request, Switch, differences, obstacles_document,
@@ -120,12 +120,18 @@ pub(super) async fn carry_out_restoring(
     }
     let end = Instant::now() + IN_FLIGHT;
     let plan = loop {
-        match plan(&wanted, &observed, request) {
+        let planned = plan(&wanted, &observed, request);
+        let in_flight = match &planned {
+            Ok(plan) => only_taps(plan.left_out().flat_map(|(_, obstacles)| obstacles)),
+            Err(obstacles) => only_taps(obstacles.iter()),
+        };
+        if in_flight && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            observed = look(&connections, &wanted).await?;
+            continue;
+        }
+        match planned {
             Ok(plan) => break plan,
-            Err(obstacles) if only_taps(&obstacles) && Instant::now() < end => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                observed = look(&connections, &wanted).await?;
-            }
             Err(obstacles) => {
                 if let Mode::Print(form) = mode {
                     print_obstacles(&obstacles, form)?;
@@ -219,14 +225,15 @@ fn is_partial(request: &Request) -> bool {
 
 /// What a whole switch would still do, after one of some VMs only.
 fn rest(wanted: &Manifest, observed: &Observed) -> Option<String> {
-    let rest = plan(wanted, observed, &Request::switch()).ok()?;
+    let rest = plan(wanted, observed, &Request::what_is_left()).ok()?;
     (!rest.is_empty()).then(|| "there is more to do than for these VMs".to_owned())
 }
 
-fn only_taps(obstacles: &[Obstacle]) -> bool {
-    obstacles
-        .iter()
-        .all(|obstacle| matches!(obstacle, Obstacle::ForeignTap { .. }))
+/// Whether something stands in the way, and all of it are TAPs.
+fn only_taps<'o>(obstacles: impl Iterator<Item = &'o Obstacle>) -> bool {
+    let mut obstacles = obstacles.peekable();
+    obstacles.peek().is_some()
+        && obstacles.all(|obstacle| matches!(obstacle, Obstacle::ForeignTap { .. }))
 }
 
 pub(super) async fn look(connections: &Connections, wanted: &Manifest) -> anyhow::Result<Observed> {
@@ -239,6 +246,7 @@ pub(super) async fn look(connections: &Connections, wanted: &Manifest) -> anyhow
     );
     let mut observed = observed.await?;
     observed.storage = storage(&wanted.host, &observed.running())?;
+    observed.needs = needs(&wanted.host);
     observed.tuning = tuning(&wanted.host.tuning)?;
     let devices = wanted.host.vms.values().flat_map(|vm| &vm.pci);
     observed.pci = pci::look(&pci::Place::host(), &devices.copied().collect())
@@ -283,7 +291,7 @@ fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
 
 /// Looks again at what was started: a job that is done is no VM that runs.
 fn verify(before: &Plan, wanted: &Manifest, observed: &Observed, outcome: &mut Outcome) {
-    let Ok(now) = plan(wanted, observed, &Request::switch()) else {
+    let Ok(now) = plan(wanted, observed, &Request::what_is_left()) else {
         return;
     };
     let done: BTreeSet<&VmId> = before.start.iter().flatten().collect();

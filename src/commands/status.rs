@@ -343,6 +343,9 @@ fn remarks(vm: &VmStatus) -> Vec<String> {
             often => format!("restarted {often} times"),
         });
     }
+    if let Some(why) = &vm.obstacle {
+        remarks.push(format!("left out by the last switch: {why}"));
+    }
     if let Some(exit) = vm.last_exit.as_ref().filter(|_| !is_up(vm.state)) {
         remarks.push(exit.why.clone());
     }

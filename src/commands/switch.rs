@@ -5,7 +5,7 @@ use camino::Utf8Path;
 
 use crate::cli::{How, Rollback, Switch};
 use crate::generation::{Manifest, Store};
-use crate::plan::{self, OnFailure, Pending, Request};
+use crate::plan::{self, OnFailure, OnObstacle, Pending, Request};
 
 use super::carry_out::{Ended, Form, Mode, carry_out};
 use super::fetched::{Fetched, Turn, with_lock};
@@ -13,7 +13,12 @@ use super::{Exit, block_on, sources, state_dir};
 
 pub fn run(switch: &Switch, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     let store = Store::new(&state_dir::state_dir(given));
-    to(&store, &switch.how, |before| {
+    let on_obstacle = if switch.boot {
+        OnObstacle::LeaveOut
+    } else {
+        OnObstacle::Refuse
+    };
+    to(&store, &switch.how, on_obstacle, |before| {
         if switch.boot {
             // Whatever that is by now.
             return Ok(store.current()?);
@@ -38,7 +43,7 @@ pub fn run(switch: &Switch, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
 /// `nkudo rollback`.
 pub fn rollback(rollback: &Rollback, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     let store = Store::new(&state_dir::state_dir(given));
-    to(&store, &rollback.how, |before| {
+    to(&store, &rollback.how, OnObstacle::Refuse, |before| {
         if let Some(order) = before {
             return order.goes_on(&store);
         }
@@ -70,7 +75,7 @@ fn mode(how: &How) -> Mode {
     }
 }
 
-fn request(how: &How) -> Request {
+fn request(how: &How, on_obstacle: OnObstacle) -> Request {
     let default = plan::Switch::default();
     Request::Switch(plan::Switch {
         only: how.only.as_ref().map(|ids| ids.iter().cloned().collect()),
@@ -85,6 +90,7 @@ fn request(how: &How) -> Request {
         } else {
             OnFailure::GoOn
         },
+        on_obstacle,
         at_once: how.start_limit.unwrap_or(default.at_once),
     })
 }
@@ -116,6 +122,7 @@ impl Order {
 fn to(
     store: &Store,
     how: &How,
+    on_obstacle: OnObstacle,
     choose: impl Fn(Option<Order>) -> anyhow::Result<Option<u64>>,
 ) -> anyhow::Result<Exit> {
     let mut order = None;
@@ -128,7 +135,7 @@ fn to(
             let current = store.current()?;
             order = Some(Order { number, current });
         }
-        once(store, number, how, fetched)
+        once(store, number, how, on_obstacle, fetched)
     };
     match mode(how) {
         Mode::Do => with_lock(attempt),
@@ -143,6 +150,7 @@ fn once(
     store: &Store,
     number: u64,
     how: &How,
+    on_obstacle: OnObstacle,
     fetched: &mut Fetched,
 ) -> anyhow::Result<Turn<Exit>> {
     let manifest = store.manifest(number)?;
@@ -156,7 +164,7 @@ fn once(
         manifest,
         number,
         &directory,
-        &request(how),
+        &request(how, on_obstacle),
         mode,
         fetched,
     ))?;

@@ -122,6 +122,14 @@ fn state(name: &str, status: &VmStatus) -> Check {
             format!("it fails, and systemd starts it again{cause}"),
             remedy(format!("`nkudo logs {id} -n 50` has its last words")),
         ),
+        State::Failed if status.obstacle.is_some() => Check::fail(
+            name,
+            format!(
+                "the last switch left it out: {}",
+                status.obstacle.as_deref().unwrap_or_default()
+            ),
+            format!("mend that, then `nkudo start {id}` or `nkudo switch`"),
+        ),
         State::Failed => Check::fail(
             name,
             format!(

@@ -18,6 +18,7 @@ mod inside;
 mod limits;
 mod link_name;
 mod mac;
+mod needed;
 mod network;
 mod nic;
 mod path;
@@ -51,6 +52,7 @@ pub use inside::InsideKernel;
 pub use limits::{BadWeight, CpuQuota, Limits, Weight};
 pub use link_name::{BadLinkName, LinkName};
 pub use mac::{BadMac, Mac};
+pub use needed::Needed;
 pub use network::{
     BadDomain, BadVlanId, Bridge, Dhcp, Domain, Family, Forward, Forwarding, Isolation, Network,
     NetworkKind, Pool, Proto, Uplink, Vlan, VlanId,

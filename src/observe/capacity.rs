@@ -11,7 +11,7 @@ pub fn capacity() -> Capacity {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
     let mut capacity = Capacity {
-        memory: total_memory(&meminfo),
+        memory: amount(&meminfo, "MemTotal:"),
         cpus: count(online.trim()),
         ..Capacity::default()
     };
@@ -25,9 +25,15 @@ pub fn capacity() -> Capacity {
     capacity
 }
 
+/// A line of /proc/meminfo.
+pub(super) fn meminfo(name: &str) -> Option<Size> {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    amount(&meminfo, name)
+}
+
 /// `MemTotal:       32756232 kB` (proc_meminfo(5)).
-fn total_memory(meminfo: &str) -> Option<Size> {
-    let line = meminfo.lines().find(|line| line.starts_with("MemTotal:"))?;
+fn amount(meminfo: &str, name: &str) -> Option<Size> {
+    let line = meminfo.lines().find(|line| line.starts_with(name))?;
     let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(Size::from_bytes(kibibytes.checked_mul(1024)?))
 }
@@ -43,7 +49,7 @@ fn count(ranges: &str) -> Option<u32> {
 }
 
 /// `hugepages-2048kB`.
-fn page_size(name: &str) -> Option<Size> {
+pub(super) fn page_size(name: &str) -> Option<Size> {
     let kibibytes = name.strip_prefix("hugepages-")?.strip_suffix("kB")?;
     let kibibytes: u64 = kibibytes.parse().ok()?;
     Some(Size::from_bytes(kibibytes.checked_mul(1024)?))
@@ -56,7 +62,7 @@ mod tests {
     #[test]
     fn the_kernels_notation_is_read() {
         let meminfo = "MemTotal:       32756232 kB\nMemFree:         1000 kB\n";
-        let memory = total_memory(meminfo).unwrap();
+        let memory = amount(meminfo, "MemTotal:").unwrap();
         assert_eq!(memory.bytes(), 32_756_232 * 1024);
         assert_eq!(count("0-3,6"), Some(5));
         assert_eq!(count("0"), Some(1));

@@ -9,7 +9,7 @@ use zbus::Connection;
 use super::hypervisor;
 use super::look_network::network_facts;
 use super::{
-    Detail, HeldBy, Hypervisor, NetworkFacts, Networkd, Observed, PciDevices, Remains,
+    Detail, HeldBy, Hypervisor, Needs, NetworkFacts, Networkd, Observed, PciDevices, Remains,
     Specification, Storage, SystemdVersion, TuningFacts, units,
 };
 use crate::booted::Booted;
@@ -84,6 +84,8 @@ pub async fn observe(
         networkd_files: networkd_files()?,
         remains: remains()?,
         held: held()?,
+        obstructed: obstructed()?,
+        needs: Needs::default(),
         storage: Storage::default(),
         tuning: TuningFacts::default(),
         pci: PciDevices::default(),
@@ -196,6 +198,26 @@ pub fn not_ready_directory() -> Utf8PathBuf {
 /// Where a VM that nkudo itself stops has a file of its name, with the invocation that it stops.
 pub fn stopping_directory() -> Utf8PathBuf {
     Utf8Path::new(RUNTIME_ROOT).join("stopping")
+}
+
+/// Where a VM that a switch left out has a file of its name, which says why.
+pub fn obstacles_directory() -> Utf8PathBuf {
+    Utf8Path::new(RUNTIME_ROOT).join("obstacles")
+}
+
+fn obstructed() -> Result<BTreeMap<VmId, String>, ObserveError> {
+    let directory = obstacles_directory();
+    let mut obstructed = BTreeMap::new();
+    for name in names(&directory)? {
+        let Ok(id) = name.parse::<VmId>() else {
+            continue;
+        };
+        let path = directory.join(&name);
+        let why = files::read(&path).map_err(failed(&path))?;
+        let why = String::from_utf8_lossy(&why.unwrap_or_default()).into_owned();
+        obstructed.insert(id, why.trim_end().replace('\n', "; "));
+    }
+    Ok(obstructed)
 }
 
 fn held() -> Result<BTreeMap<VmId, HeldBy>, ObserveError> {

@@ -7,6 +7,7 @@ mod hypervisor;
 mod leases;
 mod look;
 mod look_network;
+mod needs;
 mod network;
 mod observed;
 mod pci;
@@ -21,9 +22,11 @@ pub use holders::holders;
 pub use hypervisor::{hypervisor, note_hypervisor};
 pub use leases::leases;
 pub use look::{
-    ObserveError, held_directory, not_ready_directory, observe, stopping_directory, systemd_version,
+    ObserveError, held_directory, not_ready_directory, observe, obstacles_directory,
+    stopping_directory, systemd_version,
 };
 pub use look_network::{SYSCTL_FILE, uplinks_directory};
+pub use needs::{Needs, PagePool, needs};
 pub use network::{DhcpUnit, DroppingChain, NetworkFacts, NetworkManager, Route, Rules, Sysctls};
 pub use observed::{
     Admin, Detail, HeldBy, Hypervisor, Link, LinkKind, Networkd, Observed, Remains, Specification,

@@ -8,7 +8,7 @@ use std::fmt;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{NetworkFacts, PciDevices, Storage, TuningFacts};
+use super::{Needs, NetworkFacts, PciDevices, Storage, TuningFacts};
 use crate::booted::Booted;
 use crate::host::{Isolation, Mac, VmId};
 use crate::hypervisor::Version;
@@ -35,6 +35,10 @@ pub struct Observed {
     pub storage: Storage,
     /// Likewise: see `observe::tuning`.
     pub tuning: TuningFacts,
+    /// Likewise: see `observe::needs`.
+    pub needs: Needs,
+    /// VMs that the last switch left out, and why.
+    pub obstructed: BTreeMap<VmId, String>,
     /// Likewise: see `pci::look`.
     pub pci: PciDevices,
 }

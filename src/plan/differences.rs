@@ -1,5 +1,6 @@
 //! What of the host's networks is not as declared: what a switch would still do to them, in words.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::network_plan::{DhcpStep, PortStep, RulesReason, RulesStep, VlanStep};
@@ -32,7 +33,7 @@ pub enum About {
 
 /// What differs of the networks, as far as the request is about them.
 pub fn differences(wanted: &Manifest, observed: &Observed, request: &Request) -> Vec<Difference> {
-    let plan = draft(wanted, observed, request);
+    let plan = draft(&BTreeMap::new(), wanted, observed, request);
     let mut found = Found {
         host: &wanted.host,
         backend: plan.backend,

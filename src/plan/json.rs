@@ -121,6 +121,7 @@ fn reason(reason: &Reason) -> ReasonDocument {
             Reason::Upgraded { .. } => "upgraded",
             Reason::OtherUnit => "other-unit",
             Reason::Asked => "asked",
+            Reason::Obstacle(_) => "obstacle",
         },
         text: reason.to_string(),
     }

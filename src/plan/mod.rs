@@ -8,6 +8,7 @@ mod change;
 mod differences;
 mod json;
 mod live;
+mod needs;
 mod network;
 mod network_plan;
 mod obstacle;
@@ -42,7 +43,7 @@ pub use network_plan::{
 };
 pub use obstacle::Obstacle;
 pub use pci::PciStep;
-pub use request::{OnFailure, Pending, Request, Switch};
+pub use request::{OnFailure, OnObstacle, Pending, Request, Switch};
 pub(crate) use services::{defaults, forwarding};
 pub use storage::{DiskStep, GrowWhen, ImageStep, KernelStep, differs_from_made};
 pub use tuning::{TuningPlan, TuningStep, TuningWhy};
@@ -148,6 +149,8 @@ pub enum Reason {
     OtherKindOfLink(LinkName),
     /// The command line says so.
     Asked,
+    /// Something stands in its way.
+    Obstacle(Box<Obstacle>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,6 +226,18 @@ impl Plan {
             .any(|step| step.live.contains(&Live::Unit))
     }
 
+    /// The VMs that are left as they are because something stands in their way, and what does.
+    pub fn left_out(&self) -> impl Iterator<Item = (&VmId, Vec<&Obstacle>)> {
+        let steps = self.vms.iter().map(|(id, step)| {
+            let obstacles = step.reasons.iter().filter_map(|reason| match reason {
+                Reason::Obstacle(obstacle) => Some(obstacle.as_ref()),
+                _ => None,
+            });
+            (id, obstacles.collect::<Vec<_>>())
+        });
+        steps.filter(|(_, obstacles)| !obstacles.is_empty())
+    }
+
     /// The VMs with this action.
     pub fn vms_to(&self, action: Action) -> impl Iterator<Item = &VmId> {
         self.vms
@@ -262,19 +277,46 @@ pub fn plan(
     observed: &Observed,
     request: &Request,
 ) -> Result<Plan, Vec<Obstacle>> {
-    let plan = draft(wanted, observed, request);
-    let obstacles = obstacle::obstacles(&plan, wanted, observed, request);
-    if obstacles.is_empty() {
-        Ok(plan)
-    } else {
-        Err(obstacles)
+    let mut left_out: LeftOut = BTreeMap::new();
+    loop {
+        let plan = draft(&left_out, wanted, observed, request);
+        let mut obstacles = obstacle::obstacles(&plan, wanted, observed, request);
+        // Some are there whatever becomes of the VM.
+        obstacles.retain(|obstacle| {
+            let vms = obstacle.vms();
+            vms.is_empty() || !vms.iter().all(|id| left_out.contains_key(id))
+        });
+        if obstacles.is_empty() {
+            return Ok(plan);
+        }
+        let refuses = |obstacle: &Obstacle| match request.on_obstacle() {
+            OnObstacle::Refuse => !obstacle.fails_its_vm_alone(),
+            OnObstacle::LeaveOut => obstacle.vms().is_empty(),
+        };
+        if obstacles.iter().any(refuses) {
+            return Err(obstacles);
+        }
+        // What one VM does not get, another may.
+        for obstacle in obstacles {
+            for id in obstacle.vms() {
+                left_out.entry(id).or_default().push(obstacle.clone());
+            }
+        }
     }
 }
 
-/// The plan, whatever stands in its way.
-fn draft(wanted: &Manifest, observed: &Observed, request: &Request) -> Plan {
+/// VMs that are left as they are, and why.
+type LeftOut = BTreeMap<VmId, Vec<Obstacle>>;
+
+/// The plan without these VMs, whatever stands in its way.
+fn draft(left_out: &LeftOut, wanted: &Manifest, observed: &Observed, request: &Request) -> Plan {
     let backend = network::backend(&wanted.host, observed);
-    let vms = vm::steps(wanted, observed, request);
+    let mut vms = vm::steps(wanted, observed, request);
+    for (id, obstacles) in left_out {
+        let obstacles = obstacles.iter().cloned().map(Box::new);
+        let reasons = obstacles.map(Reason::Obstacle).collect();
+        vms.insert(id.clone(), VmStep::new(Action::Nothing, reasons));
+    }
     let mut plan = Plan {
         drop_ins: vm::drop_ins(&vms, observed),
         backend,

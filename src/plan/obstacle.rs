@@ -1,11 +1,15 @@
 //! What stands in the way of a plan: all of it is said before the first effect.
 
+use std::collections::BTreeSet;
+
+use camino::Utf8PathBuf;
+
 use super::network::is_our_bridge;
 use super::services::{Overlap, overlaps};
-use super::{Action, Plan, Request, RulesStep, pci, storage, uplink};
+use super::{Action, Plan, Request, RulesStep, needs, pci, storage, uplink};
 use crate::generation::Manifest;
 use crate::host::{
-    AbsolutePath, DiskName, IommuGroup, LinkName, NetworkBackend, NetworkKind, NetworkName,
+    AbsolutePath, DiskName, IommuGroup, LinkName, Needed, NetworkBackend, NetworkKind, NetworkName,
     PciAddress, Size, VmId,
 };
 use crate::hypervisor::Version;
@@ -43,7 +47,7 @@ pub enum Obstacle {
         "the link {name} is there already and is not nkudo's, and VM {vm} needs a TAP of that name; \
          remove it with `ip link delete {name}` if nothing uses it"
     )]
-    ForeignTap { name: LinkName, vm: String },
+    ForeignTap { name: LinkName, vm: VmId },
     #[error(
         "the bridge {name} is not there, and network {network} joins it (`existing-bridge`); make it \
          first, or say `bridge = \"{name}\"`, and nkudo makes it"
@@ -100,12 +104,16 @@ pub enum Obstacle {
     #[error(
         "the unit {name} is not nkudo's: systemd has it from {file}; remove that file, and stop the unit"
     )]
-    ForeignUnit { name: String, file: String },
+    ForeignUnit {
+        vm: VmId,
+        name: String,
+        file: String,
+    },
     #[error(
-        "the unit {0} is not nkudo's, though it is transient: somebody else made it; stop it with \
-         `systemctl stop {0}`"
+        "the unit {name} is not nkudo's, though it is transient: somebody else made it; stop it with \
+         `systemctl stop {name}`"
     )]
-    ForeignTransient(String),
+    ForeignTransient { vm: VmId, name: String },
     #[error(
         "the unit file {0} takes the names of VMs' units, which have to be free; remove it, or \
          `systemctl unmask` it, and run `systemctl daemon-reload`"
@@ -149,6 +157,27 @@ pub enum Obstacle {
     NoProgram {
         program: &'static str,
         needs: String,
+        /// Whose images and disks it would make.
+        vms: BTreeSet<VmId>,
+    },
+    #[error("VM {vm} cannot start: cannot find {what}, {path}: {why}")]
+    MissingFile {
+        vm: VmId,
+        what: Needed,
+        path: Utf8PathBuf,
+        why: String,
+    },
+    #[error(
+        "VM {vm} cannot start: its memory takes {need} huge pages of {page}, and of the host's {total} there are {left} \
+         left for it; {}",
+        more_pages(*page, total + (need - left))
+    )]
+    TooFewPages {
+        vm: VmId,
+        page: Size,
+        need: u64,
+        left: u64,
+        total: u64,
     },
     #[error(
         "VM {vm} cannot start: there is no PCI device {address} on this host; `lspci -D` lists those that there are"
@@ -209,11 +238,81 @@ pub enum Obstacle {
     },
 }
 
+fn more_pages(page: Size, count: u64) -> String {
+    format!(
+        "`hugepages = {{ {page} = {count} }}` under `[host.tuning]` makes as many as it takes, best soon after a boot"
+    )
+}
+
 fn held(path: &AbsolutePath, holder: &Holder) -> String {
     let process = format!("process {} ({})", holder.pid, holder.command);
     match &holder.vm {
         Some(vm) => format!("its disk {path} is in use by VM {vm}, {process}"),
         None => format!("its disk {path} is in use by {process}; end that first"),
+    }
+}
+
+impl Obstacle {
+    /// The VMs whose way alone it stands in; none where it is a matter of the host's.
+    pub fn vms(&self) -> BTreeSet<VmId> {
+        match self {
+            Self::OldSystemd(_)
+            | Self::OldHypervisor { .. }
+            | Self::NoHypervisor { .. }
+            | Self::NoNetworkd
+            | Self::ForeignBridge { .. }
+            | Self::NoBridge { .. }
+            | Self::NotABridge { .. }
+            | Self::NoUplink { .. }
+            | Self::UplinkHasAddresses { .. }
+            | Self::UplinkInUse { .. }
+            | Self::UplinkIsBridge { .. }
+            | Self::ForeignVlan { .. }
+            | Self::AddressOverlap { .. }
+            | Self::NoNft(_)
+            | Self::NoDnsmasq(_) => BTreeSet::new(),
+            Self::ForeignTap { vm, .. }
+            | Self::ForeignUnit { vm, .. }
+            | Self::ForeignTransient { vm, .. }
+            | Self::Shrink { vm, .. }
+            | Self::HeldDisk { vm, .. }
+            | Self::NoOverlays { vm, .. }
+            | Self::OtherImageBelow { vm, .. }
+            | Self::NoPciDevice { vm, .. }
+            | Self::NoIommu { vm }
+            | Self::NoVfio { vm }
+            | Self::NoIommuGroup { vm, .. }
+            | Self::PciInUse { vm, .. }
+            | Self::PciHeld { vm, .. }
+            | Self::GroupOfHost { vm, .. }
+            | Self::GroupOfTwo { vm, .. }
+            | Self::MissingFile { vm, .. }
+            | Self::TooFewPages { vm, .. } => BTreeSet::from([vm.clone()]),
+            Self::NoProgram { vms, .. } => vms.clone(),
+            // A template is in the way of all.
+            Self::UnitFile(file) => {
+                let id = file.strip_prefix("nkudo-vm@");
+                let id = id.and_then(|id| id.strip_suffix(".service")?.parse().ok());
+                id.into_iter().collect()
+            }
+        }
+    }
+
+    /// Whether it fails its VM alone, whoever switches: what is missing may be put there at any time, and is of no
+    /// use to any other VM.
+    pub fn fails_its_vm_alone(&self) -> bool {
+        matches!(self, Self::MissingFile { .. })
+    }
+
+    /// What it says where the VM is named already.
+    pub fn without_subject(&self) -> String {
+        let text = self.to_string();
+        let vms = self.vms();
+        let rest = vms.first().and_then(|id| {
+            let rest = text.strip_prefix("VM ")?.strip_prefix(id.as_str())?;
+            rest.strip_prefix(' ')
+        });
+        rest.map_or(text.clone(), str::to_owned)
     }
 }
 
@@ -269,7 +368,7 @@ pub(super) fn obstacles(
             if unit.is_none() && there.is_some_and(|link| link.kind != LinkKind::Macvtap) {
                 obstacles.push(Obstacle::ForeignTap {
                     name: nic.tap.clone(),
-                    vm: id.to_string(),
+                    vm: id.clone(),
                 });
             }
         }
@@ -281,18 +380,23 @@ pub(super) fn obstacles(
         let name = vm_unit_name(id);
         match &unit.origin {
             UnitOrigin::File(file) => obstacles.push(Obstacle::ForeignUnit {
+                vm: id.clone(),
                 name,
                 file: file.clone(),
             }),
             // Every unit of nkudo's says what it was made from.
             UnitOrigin::Transient if unit.digest.is_none() => {
-                obstacles.push(Obstacle::ForeignTransient(name));
+                obstacles.push(Obstacle::ForeignTransient {
+                    vm: id.clone(),
+                    name,
+                });
             }
             UnitOrigin::Transient => {}
         }
     }
     obstacles.extend(storage::obstacles(plan, wanted, observed));
     obstacles.extend(pci::obstacles(plan, wanted, observed));
+    obstacles.extend(needs::obstacles(plan, wanted, observed));
     let takes_a_name = |file: &&String| {
         file.as_str() == "nkudo-vm@.service"
             || plan.vms.keys().any(|id| vm_unit_name(id) == file.as_str())

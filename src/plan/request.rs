@@ -24,6 +24,7 @@ pub struct Switch {
     /// them before the first starts.
     pub restart_limit: Option<NonZeroUsize>,
     pub on_failure: OnFailure,
+    pub on_obstacle: OnObstacle,
     /// How many VMs start, or stop, at the same time.
     pub at_once: NonZeroUsize,
 }
@@ -44,6 +45,15 @@ pub enum OnFailure {
     Stop,
 }
 
+/// What becomes of the rest when something stands in the way of one VM alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnObstacle {
+    /// Nothing is changed at all, unless all that is wrong is a file that is missing.
+    Refuse,
+    /// That VM is left as it is: at a boot nobody is there to mend it.
+    LeaveOut,
+}
+
 /// Enough to hide the waiting, and far from the bus's limits (128 calls of one client).
 const AT_ONCE: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 
@@ -54,6 +64,7 @@ impl Default for Switch {
             pending: Pending::Leave,
             restart_limit: None,
             on_failure: OnFailure::GoOn,
+            on_obstacle: OnObstacle::Refuse,
             at_once: AT_ONCE,
         }
     }
@@ -63,6 +74,21 @@ impl Request {
     /// A switch of all of the host, as it is without options.
     pub fn switch() -> Self {
         Self::Switch(Switch::default())
+    }
+
+    /// A look at what there is still to do, whatever stands in the way of some VMs.
+    pub fn what_is_left() -> Self {
+        Self::Switch(Switch {
+            on_obstacle: OnObstacle::LeaveOut,
+            ..Switch::default()
+        })
+    }
+
+    pub(super) fn on_obstacle(&self) -> OnObstacle {
+        match self {
+            Self::Switch(switch) => switch.on_obstacle,
+            _ => OnObstacle::Refuse,
+        }
     }
 
     pub(super) fn at_once(&self) -> NonZeroUsize {

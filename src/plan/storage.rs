@@ -336,9 +336,13 @@ pub(super) fn obstacles(plan: &Plan, wanted: &Manifest, observed: &Observed) -> 
         }
     }
     let missing = &observed.storage.missing;
-    for (program, needs) in programs(plan, wanted) {
+    for (program, (needs, vms)) in programs(plan, wanted) {
         if missing.contains(program) {
-            obstacles.push(Obstacle::NoProgram { program, needs });
+            obstacles.push(Obstacle::NoProgram {
+                program,
+                needs,
+                vms,
+            });
         }
     }
     obstacles
@@ -374,23 +378,31 @@ fn is_in_the_way(plan: &Plan, wanted: &Manifest, id: &VmId, disk: &Disk, holder:
     }
 }
 
-/// The programs that the plan runs, each with something that it is run for.
-fn programs(plan: &Plan, wanted: &Manifest) -> BTreeMap<&'static str, String> {
-    let mut programs = BTreeMap::new();
+/// The programs that the plan runs, each with something that it is run for, and for which VMs.
+fn programs(plan: &Plan, wanted: &Manifest) -> BTreeMap<&'static str, (String, BTreeSet<VmId>)> {
+    let mut programs: BTreeMap<&'static str, (String, BTreeSet<VmId>)> = BTreeMap::new();
+    let mut note = |program, needs: String, vms: &BTreeSet<VmId>| {
+        let (first, all) = programs.entry(program).or_default();
+        *first = needs;
+        all.extend(vms.iter().cloned());
+    };
     for step in &plan.images {
         if matches!(step.file.form, crate::host::Form::ToRaw(_)) {
-            programs.insert(qemu::PROGRAM, format!("image {} is converted", step.image));
+            let needs = format!("image {} is converted", step.image);
+            note(qemu::PROGRAM, needs, &step.vms);
         }
     }
     for step in &plan.kernels {
         let image = wanted.host.images.get(&step.image);
         if image.is_some_and(|image| image.format == DiskFormat::Qcow2) {
-            programs.insert(qemu::PROGRAM, format!("image {} is read", step.image));
+            let needs = format!("image {} is read", step.image);
+            note(qemu::PROGRAM, needs, &step.vms);
         }
     }
     for ((id, name), step) in &plan.disks {
         let mut needs = |program, what: &str| {
-            programs.insert(program, format!("disk {name} of VM {id} {what}"));
+            let needs = format!("disk {name} of VM {id} {what}");
+            note(program, needs, &BTreeSet::from([id.clone()]));
         };
         match step {
             DiskStep::Make(DiskOrigin::Overlay { .. }) => needs(qemu::PROGRAM, "is an overlay"),

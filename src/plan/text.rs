@@ -322,6 +322,7 @@ impl fmt::Display for Reason {
             Self::TapGone(tap) => write!(f, "its TAP {tap} is gone"),
             Self::OtherKindOfLink(tap) => write!(f, "its NIC {tap} is to be another kind of link"),
             Self::Asked => f.write_str("asked for"),
+            Self::Obstacle(obstacle) => f.write_str(&obstacle.without_subject()),
         }
     }
 }

@@ -152,9 +152,13 @@ fn companions_are_back_after_a_crash_and_after_a_reboot_of_the_guest() {
 fn what_a_share_needs_is_said_before_the_vm_starts() {
     let host = Host::boot(Networkd::On);
     host.guest("web", Then::PowerOffWhenAsked);
-    host.switch_to(&config(""))
+    host.switch_to(&config("")).ended(4).says(
+        "VM web: cannot start: cannot find the source of its share srv, /srv/shared: No such file",
+    );
+    host.machine.write("/srv/shared", "a file", 0o644);
+    host.nkudo(&["switch"])
         .ended(4)
-        .says("/srv/shared, the source of its share srv, is no directory");
+        .says("the source of its share srv, /srv/shared: it is no directory");
     host.is_gone("web");
     let toml = format!("[host]\nvirtiofsd = \"no-such-virtiofsd\"\n{}", config(""));
     host.configure(&toml);

@@ -270,6 +270,7 @@ impl Host {
             "/run/nkudo/seeds",
             "/run/nkudo/companions",
             "/run/nkudo/pci",
+            "/run/nkudo/obstacles",
             "-mindepth",
             "1",
         ]);

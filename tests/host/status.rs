@@ -114,7 +114,8 @@ fn why_a_vm_ended_is_shown_when_it_is_gone() {
         "{details}"
     );
     // A VMM that refuses what it is given says why, and what to do.
-    host.machine.ok(&["rm", "/srv/guests/web"]);
+    let text = "no kernel\n".repeat(200);
+    host.machine.write("/srv/guests/web", text, 0o644);
     host.nkudo(&["switch"]).ended(4);
     until("the refusal is seen", || {
         let web = host.status(&["web"]);

@@ -9,7 +9,8 @@ use nkudo::generation::{Manifest, Origin, Rendering};
 use nkudo::host::VmId;
 use nkudo::hypervisor::Version;
 use nkudo::observe::{
-    Hypervisor, NetworkFacts, Networkd, Observed, PciDevices, Storage, SystemdVersion, TuningFacts,
+    Hypervisor, Needs, NetworkFacts, Networkd, Observed, PciDevices, Storage, SystemdVersion,
+    TuningFacts,
 };
 use nkudo::plan::{OnFailure, Request, Switch, plan};
 use nkudo::systemd::JobError;
@@ -89,6 +90,8 @@ fn switch(ids: &[&str], starts: &[(&str, Start)], switch: Switch) -> (Outcome, S
             networkd_files: BTreeMap::new(),
             remains: BTreeMap::new(),
             held: BTreeMap::new(),
+            obstructed: BTreeMap::new(),
+            needs: Needs::default(),
             storage: Storage::default(),
             tuning: TuningFacts::default(),
             pci: PciDevices::default(),

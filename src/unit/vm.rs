@@ -22,6 +22,9 @@ const SHUTDOWN_UNIT: &str = "nkudo-shutdown.service";
 /// What may be pinned for PCI devices besides the guest's memory: memory of the devices themselves, which some
 /// kernels count too.
 const PINNED_BESIDES: Size = Size::from_mib(1024);
+/// The VMM has an eventfd for each interrupt of a PCI device: up to 2048 (MSI-X), of 32 devices on a bus. systemd's own
+/// soft limit is 1024.
+const INTERRUPTS: u64 = 2048 * 32;
 /// Where systemd keeps the text of transient units (systemd.unit(5)).
 pub const TRANSIENT: &str = "/run/systemd/transient";
 
@@ -181,7 +184,7 @@ pub fn vm_unit(
 
     unit.service("Slice", text(slice_name()));
     unit.limits(vm);
-    unit.locked_memory(vm);
+    unit.resources(vm);
 
     unit.service("RuntimeDirectory", words([format!("nkudo/vms/{id}")]));
     unit.service("RuntimeDirectoryMode", Setting::Mode(0o700));
@@ -264,10 +267,11 @@ impl Builder {
 
     /// The kernel counts what it pins for devices, which is all of the guest's memory, against this limit, and
     /// the VMM has no CAP_IPC_LOCK.
-    fn locked_memory(&mut self, vm: &Vm) {
+    fn resources(&mut self, vm: &Vm) {
         if !vm.pci.is_empty() {
             let most = vm.memory.max.bytes().saturating_add(PINNED_BESIDES.bytes());
             self.service("LimitMEMLOCK", Setting::Number(most));
+            self.service("LimitNOFILE", Setting::Number(INTERRUPTS));
         }
     }
 
@@ -448,6 +452,7 @@ mod tests {
             "BindPaths=-/dev/kvm -/dev/vfio/vfio -/dev/vfio/12",
             // 64 MiB of the guest's, and 1 GiB.
             "LimitMEMLOCK=1140850688",
+            "LimitNOFILE=65536",
         ] {
             assert!(
                 text.lines().any(|have| have.starts_with(line)),

@@ -182,6 +182,7 @@ fn a_pci_device_is_the_vms_while_it_runs_and_the_hosts_before_and_after() {
     for name in ["LimitMEMLOCK", "LimitMEMLOCKSoft"] {
         assert_eq!(host.property("gpu", name), limit);
     }
+    assert_eq!(host.property("gpu", "LimitNOFILE"), "65536");
     let doctor = host.nkudo(&["doctor"]).stdout;
     let line = "vm gpu: its PCI device 0000:01:00.0 is in IOMMU group 12 and has vfio-pci";
     assert!(doctor.contains(line), "{doctor}");

@@ -200,6 +200,8 @@ fn a_vm_that_cannot_start_holds_up_no_other_and_is_named() {
 fn a_vm_that_failed_is_started_by_the_next_switch() {
     let host = Host::boot(Networkd::On);
     let config = [LAN, &vm("web", "restart = \"no\"")].concat();
+    let text = "no kernel\n".repeat(200);
+    host.machine.write("/srv/guests/web", text, 0o644);
     host.switch_to(&config).ended(4);
     assert_eq!(host.property("web", "ActiveState"), "failed");
     host.guest("web", Then::PowerOffWhenAsked);

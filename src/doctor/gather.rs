@@ -96,7 +96,7 @@ async fn known(
     };
     let manager = &connections.manager;
     let netlink = &connections.netlink;
-    let mut observed = observe(&connections.bus, manager, netlink, None, Detail::Status).await?;
+    let mut observed = observe(&connections.bus, manager, netlink, None, Detail::Networks).await?;
     if let Some((_, manifest)) = &current {
         observed.tuning = observe::tuning(&manifest.host.tuning)?;
     }

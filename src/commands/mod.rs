@@ -152,8 +152,11 @@ fn width() -> Option<u16> {
     if !stdout.is_terminal() {
         return None;
     }
-    let size = rustix::termios::tcgetwinsize(&stdout);
-    Some(size.map_or(80, |size| size.ws_col.max(40)))
+    Some(match rustix::termios::tcgetwinsize(&stdout) {
+        // A serial console does not know how many it has, and says none.
+        Ok(size) if size.ws_col > 0 => size.ws_col.max(40),
+        _ => 80,
+    })
 }
 
 /// A table's lines: it pads every column by a space on both sides.

@@ -60,6 +60,7 @@ mod stand_in;
 mod status;
 mod switching;
 mod symptoms;
+mod terminal;
 mod try_out;
 mod tuning;
 mod until;
@@ -111,6 +112,7 @@ const THEMES: &[(Needs, &[Case])] = &[
     (Needs::Machine, console::CASES),
     (Needs::Machine, operating::CASES),
     (Needs::Machine, symptoms::CASES),
+    (Needs::Machine, terminal::CASES),
     (Needs::Machine, doctor::CASES),
     (Needs::Machine, images::CASES),
     (Needs::Machine, fetching::CASES),

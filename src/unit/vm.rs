@@ -165,8 +165,9 @@ pub fn vm_unit(
         "ExecStop",
         step_with("stop", &[stop_timeout], Privilege::Sandboxed),
     );
-    unit.service("ExecStopPost", step("post", Privilege::Sandboxed));
+    // Before `post`, which fails where the VMM hides a crash: systemd runs none of those that come after one that failed.
     unit.service("ExecStopPost", step("revoke", Privilege::Full));
+    unit.service("ExecStopPost", step("post", Privilege::Sandboxed));
     unit.restarts(vm);
     // The steps end by themselves before systemd would kill them, so that it is they who say
     // what happened; a timeout of systemd's leaves the unit failed and its name taken.

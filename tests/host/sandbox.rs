@@ -9,6 +9,7 @@ use super::until::until;
 
 cases![
     a_private_disk_is_opened_and_given_back,
+    a_disk_is_given_back_after_a_crash_too,
     the_hosts_random_numbers_are_read_from_and_given_back,
     another_vms_disk_is_not_in_the_sandbox,
     a_disk_of_the_sandboxs_own_directories_is_refused_or_works,
@@ -89,6 +90,28 @@ fn a_private_disk_is_opened_and_given_back() {
             ROOTS_ALONE
         );
     }
+}
+
+fn a_disk_is_given_back_after_a_crash_too() {
+    let path = "/srv/disks/data.raw";
+    let host = Host::boot(Networkd::On);
+    host.guest("web", Then::CrashWhenAsked);
+    private(&host, path);
+    let vm = vm_alone("web", "restart = \"no\"");
+    host.switch_to(&[vm, disk("web", path, "")].concat()).done();
+    host.printed("web", 1);
+    let uid = uid(&host, "web");
+    assert!(acl(&host, path).contains(&uid));
+    // The VMM exits with 0 then: it is a step of the unit that fails.
+    assert_eq!(host.ask("web", "PUT vm.power-button").0, 204);
+    until("the unit has failed", || {
+        match host.property("web", "ActiveState").as_str() {
+            "failed" => Ok(()),
+            other => Err(other.to_owned()),
+        }
+    });
+    let left = acl(&host, path);
+    assert!(!left.contains(&uid), "{left}");
 }
 
 fn another_vms_disk_is_not_in_the_sandbox() {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::booted::FormatVersion;
@@ -112,8 +113,10 @@ pub struct NicStatus {
     /// The bridge that the TAP is in now.
     pub bridge: Option<String>,
     pub link: LinkStatus,
-    /// The addresses by which the host has reached it of late.
+    /// What DHCP has given it, then what the host has reached it by of late.
     pub addresses: Vec<IpAddr>,
+    /// What the configuration gives it.
+    pub declared: Vec<IpAddr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -345,17 +348,26 @@ fn nics(vm: Option<&Vm>, host: &Seen<'_>) -> Vec<NicStatus> {
                 Some(Admin::Down) => LinkStatus::Down,
                 None => LinkStatus::Missing,
             },
-            addresses: host
-                .closer
-                .neighbours
-                .get(&nic.mac.octets())
-                .into_iter()
-                .flatten()
-                .copied()
-                .collect(),
+            addresses: addresses(nic, host.closer),
+            declared: nic.address.iter().map(IpNet::addr).collect(),
         }
     };
     vm.map_or_else(Vec::new, |vm| vm.nics.iter().map(nic).collect())
+}
+
+fn addresses(nic: &Nic, closer: &Closer) -> Vec<IpAddr> {
+    let leases = closer.leases.get(&nic.network).into_iter().flatten();
+    let mut addresses: Vec<IpAddr> = leases
+        .filter(|lease| lease.mac == nic.mac.octets())
+        .map(|lease| lease.address.into())
+        .collect();
+    let seen = closer.neighbours.get(&nic.mac.octets());
+    for address in seen.into_iter().flatten() {
+        if !addresses.contains(address) {
+            addresses.push(*address);
+        }
+    }
+    addresses
 }
 
 fn disk(disk: &Disk, closer: &Closer) -> DiskStatus {

@@ -230,6 +230,7 @@ mod tests {
             tap: nic.tap.to_string(),
             bridge: bridge.map(str::to_owned),
             link: LinkStatus::Up,
+            declared: nic.address.iter().map(ipnet::IpNet::addr).collect(),
             addresses: addresses.iter().map(|one| one.parse().unwrap()).collect(),
         }
     }

@@ -17,7 +17,8 @@ use crate::disk;
 use crate::generation::{Manifest, Store};
 use crate::host::{Boot, Vm};
 use crate::observe;
-use crate::observe::{Detail, closer, observe, tuning};
+use crate::observe::{Detail, closer, leases, observe, tuning};
+use crate::plan;
 use crate::snapshot;
 use crate::status::{LinkStatus, State, Status, VmStatus, status};
 
@@ -107,7 +108,11 @@ async fn look(
         .as_ref()
         .map_or(&none, |(_, manifest)| &manifest.host.vms);
     let only = arguments.id.as_ref();
-    let closer = closer(&observed, &connections.netlink, declared, only).await?;
+    let mut closer = closer(&observed, &connections.netlink, declared, only).await?;
+    if let Some((_, manifest)) = &current {
+        let host = &manifest.host;
+        closer.leases = leases(&connections.bus, host, plan::backend(host, &observed)).await;
+    }
     let current = current
         .as_ref()
         .map(|(number, manifest)| (*number, manifest));
@@ -170,13 +175,9 @@ fn table(status: &Status) -> String {
             let micros = now.saturating_sub_unsigned(since).max(0);
             span(Duration::from_micros(micros.unsigned_abs()))
         });
-        let addresses: Vec<String> = vm
-            .nics
-            .iter()
-            .flat_map(|nic| &nic.addresses)
-            .filter(|address| !is_link_local(address))
-            .map(ToString::to_string)
-            .collect();
+        let known = vm.nics.iter().flat_map(|nic| &nic.addresses);
+        let declared = vm.nics.iter().flat_map(|nic| &nic.declared);
+        let address = known.chain(declared).find(|one| !is_link_local(one));
         table.add_row([
             vm.id.to_string(),
             vm.state.to_string(),
@@ -184,7 +185,7 @@ fn table(status: &Status) -> String {
             vm.memory.map_or_else(dash, bytes),
             vm.cpu
                 .map_or_else(dash, |cpu| span(Duration::from_micros(cpu))),
-            addresses.first().cloned().unwrap_or_else(dash),
+            address.map_or_else(dash, ToString::to_string),
             remarks(vm).join("; "),
         ]);
     }
@@ -284,6 +285,11 @@ fn details(vm: &VmStatus) -> String {
         line("NIC", format!("{} {}: {place}", nic.network, nic.mac));
         for address in &nic.addresses {
             line("address", address.to_string());
+        }
+        for address in &nic.declared {
+            if !nic.addresses.contains(address) {
+                line("address", format!("{address}, declared"));
+            }
         }
     }
     for disk in &vm.disks {

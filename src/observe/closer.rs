@@ -9,12 +9,14 @@ use std::time::Duration;
 use camino::Utf8Path;
 use rustix::fs::OFlags;
 
+use super::storage::made_disk;
 use super::{Observed, Running, UnitState, Usage};
 use crate::files;
-use crate::host::{Vm, VmId};
+use crate::host::{Disk, Size, Vm, VmId};
 use crate::hypervisor::events::{Events, Guest};
 use crate::journal::{self, LastExit};
 use crate::link::Netlink;
+use crate::network_status::Leases;
 use crate::unit::RUNTIME_ROOT;
 use crate::vmm::{VmState, Vmm};
 
@@ -31,6 +33,8 @@ pub struct Closer {
     pub usage: BTreeMap<VmId, Usage>,
     /// The addresses that the host has spoken to of late, by Ethernet address.
     pub neighbours: BTreeMap<[u8; 6], BTreeSet<IpAddr>>,
+    /// Empty where nobody asked: see `observe::leases`.
+    pub leases: Leases,
     pub exits: BTreeMap<VmId, LastExit>,
     pub vmms: BTreeMap<VmId, VmmHealth>,
     pub guests: BTreeMap<VmId, Guest>,
@@ -51,7 +55,7 @@ pub enum VmmHealth {
 /// A disk's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskUse {
-    /// Bytes; of a block device 0.
+    /// Bytes that the guest sees; of a block device 0.
     pub size: u64,
     /// Bytes that it takes on its filesystem.
     pub allocated: u64,
@@ -104,11 +108,7 @@ pub async fn closer(
     }
     if let Some(vm) = declared.get(id) {
         for disk in &vm.disks {
-            if let Ok(file) = disk.path.as_path().metadata() {
-                let used = DiskUse {
-                    size: file.len(),
-                    allocated: file.blocks() * 512,
-                };
+            if let Ok(used) = disk_use(disk) {
                 closer.disks.insert(disk.path.to_string(), used);
             }
         }
@@ -117,6 +117,21 @@ pub async fn closer(
         closer.lines = journal::last_lines(id, 12, None).await?;
     }
     Ok(closer)
+}
+
+fn disk_use(disk: &Disk) -> std::io::Result<DiskUse> {
+    let path = disk.path.as_path();
+    let file = path.metadata()?;
+    // Opening anything but a file may wait for somebody.
+    let size = if file.is_file() {
+        made_disk(path, disk.format)?.size.map(Size::bytes)
+    } else {
+        None
+    };
+    Ok(DiskUse {
+        size: size.unwrap_or(file.len()),
+        allocated: file.blocks() * 512,
+    })
 }
 
 async fn health(id: &VmId) -> VmmHealth {

@@ -183,7 +183,8 @@ fn disks_of(
     Ok(disks)
 }
 
-fn made_disk(path: &Utf8Path, format: DiskFormat) -> std::io::Result<MadeDisk> {
+/// A file of a disk, whoever made it.
+pub(super) fn made_disk(path: &Utf8Path, format: DiskFormat) -> std::io::Result<MadeDisk> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     let mut first = [0; 512];

@@ -215,6 +215,7 @@ fn an_overlay_holds_only_what_differs_and_boots() {
         assert_eq!(host.property("web", "ActiveState"), "active");
         let path = format!("/var/lib/nkudo/vms/web/{name}.qcow2");
         assert!(host.allocated(&path) < 1 << 20);
+        assert_eq!(host.status(&["web"])["disks"][0]["size"], 1 << 30);
         host.nkudo(&["switch"]).done().says("nothing to do");
         host.nkudo(&["stop", "web"]).done();
         host.machine.ok(&["qemu-img", "check", "-q", &path]);

@@ -227,6 +227,9 @@ fn a_status_says_how_networks_are() {
         assert_eq!(lan["ports"][0]["state"], "attached");
         assert_eq!(status["networks"][1]["leases"], Value::Null);
 
+        let nic = || host.status(&["web"])["nics"][0].clone();
+        assert_eq!(nic()["declared"], json!(["192.168.100.10"]));
+        assert_eq!(nic()["addresses"], json!([]));
         Peer::of(&host, "web").dhcp().expect("web gets an address");
         let connect = "timeout 0.2 bash -c ': </dev/tcp/192.168.100.1/8080' || true";
         host.machine.ok(&["sh", "-c", connect]);
@@ -245,6 +248,7 @@ fn a_status_says_how_networks_are() {
             assert!(lan["received-bytes"].as_u64() > Some(0), "{lan}");
             Ok(())
         });
+        assert_eq!(nic()["addresses"][0], "192.168.100.10");
         let text = host.nkudo(&["status", "--network"]).done().stdout;
         for said in [
             "firewall rules: as declared",

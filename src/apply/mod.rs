@@ -1,9 +1,9 @@
 //! Carries out a plan, and decides nothing.
 //!
-//! Images are there by then. The order: disks first, which take longest and disturb nobody, then bridges; then what stops;
-//! the kernel's settings; disks that grow; TAPs that move; then what starts; then what changes while it runs; then what nobody needs any more. A VM that fails does not hold
-//! up the others. Every effect is an "ensure": after a run that was killed, the next one finds
-//! what is missing and does it.
+//! Images are there by then. The order: disks first, which take longest and disturb nobody, then bridges; then what
+//! stops; firewall rules; the kernel's settings; disks that grow; TAPs that move; then what starts; then what changes
+//! while it runs; then what nobody needs any more. A VM that fails does not hold up the others. Every effect is an
+//! "ensure": after a run that was killed, the next one finds what is missing and does it.
 
 mod companion;
 mod live;

@@ -6,7 +6,7 @@ use camino::Utf8PathBuf;
 
 use crate::generation::Manifest;
 use crate::host::{Capacity, Size};
-use crate::observe::{Hypervisor, Observed, PciDevices};
+use crate::observe::{Hypervisor, Observed, PagePool, PciDevices};
 use crate::status::Status;
 
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub struct Facts {
     /// What could be used without swapping.
     pub memory_available: Option<Size>,
     /// By the size of their pages.
-    pub hugepages: BTreeMap<Size, HugepagePool>,
+    pub hugepages: BTreeMap<Size, PagePool>,
     /// How many of them VMs that run use, likewise.
     pub hugepages_used: BTreeMap<Size, u64>,
     /// The size that `memory.hugepages = true` means.
@@ -91,12 +91,6 @@ pub enum Cgroups {
     /// The unified hierarchy, and the controllers that systemd has.
     V2(BTreeSet<String>),
     V1,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HugepagePool {
-    pub total: u64,
-    pub free: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

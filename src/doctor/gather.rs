@@ -15,7 +15,10 @@ use super::kernel;
 use crate::connections::Connections;
 use crate::generation::{Manifest, Store};
 use crate::host::{Boot, Disk, ProgramName, Vm, VmId};
-use crate::observe::{self, Detail, Hypervisor, PciDevices, capacity, closer, observe};
+use crate::observe::{
+    self, Detail, Hypervisor, PciDevices, capacity, closer, default_hugepage, meminfo, observe,
+    page_pools,
+};
 use crate::pci;
 use crate::status::status;
 
@@ -37,6 +40,7 @@ pub async fn gather(
     let vms = manifest.map_or(&none, |manifest| &manifest.host.vms);
     let mut names = vec!["nft"];
     names.extend(needed_programs(vms));
+    let hugepage_default = default_hugepage();
     Facts {
         distribution: distribution(&read("/etc/os-release")),
         systemd,
@@ -44,10 +48,10 @@ pub async fn gather(
         kvm: kvm(),
         cgroups: cgroups(),
         capacity: capacity(),
-        memory_available: kernel::meminfo("MemAvailable:"),
-        hugepages: kernel::hugepages(),
-        hugepages_used: kernel::hugepages_used(&state),
-        hugepage_default: kernel::meminfo("Hugepagesize:"),
+        memory_available: meminfo("MemAvailable:"),
+        hugepages: page_pools(),
+        hugepages_used: kernel::hugepages_used(&state, hugepage_default),
+        hugepage_default,
         sysctl_files: kernel::sysctl_files(),
         load: read("/proc/loadavg")
             .split_whitespace()

@@ -1,48 +1,18 @@
-//! Gathers what the kernel says of memory, of huge pages and of its settings.
+//! Gathers what the kernel says of huge pages that VMs use, and of its settings.
 
 use std::collections::BTreeMap;
 use std::fs;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::facts::{HostState, HugepagePool, SysctlFile, Sysctls};
+use super::facts::{HostState, SysctlFile, Sysctls};
 use super::gather::read;
-use crate::host::{HugePages, Size};
+use crate::host::Size;
 use crate::observe::Specification;
 use crate::tuning::SYSCTL_FILE;
 
-/// A line of /proc/meminfo.
-pub(super) fn meminfo(key: &str) -> Option<Size> {
-    let meminfo = read("/proc/meminfo");
-    let line = meminfo.lines().find(|line| line.starts_with(key))?;
-    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(Size::from_bytes(kibibytes.checked_mul(1024)?))
-}
-
-pub(super) fn hugepages() -> BTreeMap<Size, HugepagePool> {
-    let directory = "/sys/kernel/mm/hugepages";
-    let mut pools = BTreeMap::new();
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let size = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("hugepages-")?.strip_suffix("kB"))
-            .and_then(|kib| kib.parse::<u64>().ok());
-        let number = |file: &str| {
-            let text = fs::read_to_string(entry.path().join(file)).ok()?;
-            text.trim().parse().ok()
-        };
-        if let (Some(kib), Some(total), Some(free)) =
-            (size, number("nr_hugepages"), number("free_hugepages"))
-        {
-            pools.insert(Size::from_bytes(kib * 1024), HugepagePool { total, free });
-        }
-    }
-    pools
-}
-
 /// The pages that VMs' VMMs have in their memory. Guests get them as they touch them, so it is not what is declared.
-pub(super) fn hugepages_used(state: &HostState) -> BTreeMap<Size, u64> {
+pub(super) fn hugepages_used(state: &HostState, default: Option<Size>) -> BTreeMap<Size, u64> {
     let mut used = BTreeMap::new();
     let HostState::Known {
         observed, status, ..
@@ -56,11 +26,7 @@ pub(super) fn hugepages_used(state: &HostState) -> BTreeMap<Size, u64> {
         else {
             continue;
         };
-        let page = match booted.vm.memory.hugepages {
-            HugePages::Off => continue,
-            HugePages::Default => meminfo("Hugepagesize:"),
-            HugePages::Of(size) => Some(size),
-        };
+        let page = booted.vm.memory.hugepages.page(default);
         let (Some(page), Some(pid)) = (page, vm.main_pid) else {
             continue;
         };

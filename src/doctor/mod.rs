@@ -16,8 +16,8 @@ use crate::booted::FormatVersion;
 
 pub use checks::checks;
 pub use facts::{
-    Cgroups, DeviceNode, Distribution, Facts, FileFact, Filesystem, HostState, HugepagePool, Kvm,
-    Programs, Service, SysctlFile, Sysctls, SystemdFacts,
+    Cgroups, DeviceNode, Distribution, Facts, FileFact, Filesystem, HostState, Kvm, Programs,
+    Service, SysctlFile, Sysctls, SystemdFacts,
 };
 pub use gather::gather;
 

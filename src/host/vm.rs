@@ -109,6 +109,17 @@ pub enum HugePages {
     Of(Size),
 }
 
+impl HugePages {
+    /// The size of one, on a host with this default; none where the pages are ordinary ones.
+    pub fn page(self, default: Option<Size>) -> Option<Size> {
+        match self {
+            Self::Off => None,
+            Self::Default => default,
+            Self::Of(size) => Some(size),
+        }
+    }
+}
+
 /// Whether others can have the guest's pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

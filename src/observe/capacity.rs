@@ -2,31 +2,23 @@
 
 use std::fs;
 
+use super::needs::page_pools;
 use crate::host::{Capacity, Size};
-
-const HUGEPAGES: &str = "/sys/kernel/mm/hugepages";
 
 /// What there is to share out among VMs. What cannot be read is left open.
 pub fn capacity() -> Capacity {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-    let mut capacity = Capacity {
+    let pools = page_pools().into_iter();
+    Capacity {
         memory: amount(&meminfo, "MemTotal:"),
         cpus: count(online.trim()),
-        ..Capacity::default()
-    };
-    for entry in fs::read_dir(HUGEPAGES).into_iter().flatten().flatten() {
-        let size = entry.file_name().to_str().and_then(page_size);
-        let pages = fs::read_to_string(entry.path().join("nr_hugepages")).ok();
-        if let (Some(size), Some(Ok(pages))) = (size, pages.map(|text| text.trim().parse())) {
-            capacity.hugepages.insert(size, pages);
-        }
+        hugepages: pools.map(|(size, pool)| (size, pool.total)).collect(),
     }
-    capacity
 }
 
 /// A line of /proc/meminfo.
-pub(super) fn meminfo(name: &str) -> Option<Size> {
+pub fn meminfo(name: &str) -> Option<Size> {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     amount(&meminfo, name)
 }

@@ -16,7 +16,7 @@ mod storage;
 mod tuning;
 mod units;
 
-pub use capacity::capacity;
+pub use capacity::{capacity, meminfo};
 pub use closer::{Closer, DiskUse, VmmHealth, closer, paused_directory};
 pub use holders::holders;
 pub use hypervisor::{hypervisor, note_hypervisor};
@@ -26,7 +26,7 @@ pub use look::{
     stopping_directory, systemd_version,
 };
 pub use look_network::{SYSCTL_FILE, uplinks_directory};
-pub use needs::{Needs, PagePool, needs};
+pub use needs::{Needs, PagePool, default_hugepage, needs, page_pools};
 pub use network::{DhcpUnit, DroppingChain, NetworkFacts, NetworkManager, Route, Rules, Sysctls};
 pub use observed::{
     Admin, Detail, HeldBy, Hypervisor, Link, LinkKind, Networkd, Observed, Remains, Specification,

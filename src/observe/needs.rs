@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::capacity::{meminfo, page_size};
 use crate::files;
-use crate::host::{Host, Needed, Size, Vm};
+use crate::host::{Host, HugePages, Needed, Size, Vm};
 
 /// Where the kernel has a directory for each size of huge pages.
 const HUGEPAGES: &str = "/sys/kernel/mm/hugepages";
@@ -46,10 +46,17 @@ pub fn needs(host: &Host) -> Needs {
             missing.insert(path.to_owned(), why);
         }
     }
+    let has_huge_pages = |vm: &Vm| vm.memory.hugepages != HugePages::Off;
+    if !host.vms.values().any(has_huge_pages) {
+        return Needs {
+            missing,
+            ..Needs::default()
+        };
+    }
     Needs {
         missing,
-        hugepages: pools(Utf8Path::new(HUGEPAGES)),
-        default_hugepage: meminfo("Hugepagesize:"),
+        hugepages: page_pools(),
+        default_hugepage: default_hugepage(),
     }
 }
 
@@ -61,8 +68,14 @@ fn amiss(what: &Needed, path: &Utf8Path) -> Option<String> {
     }
 }
 
-/// What cannot be read counts as none.
-fn pools(directory: &Utf8Path) -> BTreeMap<Size, PagePool> {
+/// The size that nobody names.
+pub fn default_hugepage() -> Option<Size> {
+    meminfo("Hugepagesize:")
+}
+
+/// All that the kernel has. What cannot be read counts as none.
+pub fn page_pools() -> BTreeMap<Size, PagePool> {
+    let directory = Utf8Path::new(HUGEPAGES);
     let mut pools = BTreeMap::new();
     for name in files::names(directory).unwrap_or_default() {
         let Some(size) = page_size(&name) else {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Action, Obstacle, Plan};
 use crate::generation::Manifest;
-use crate::host::{HugePages, Setting, Size, Vm, VmId};
+use crate::host::{Setting, Size, Vm, VmId};
 use crate::observe::{Observed, PagePool, Specification, UnitState};
 
 pub(super) fn obstacles(plan: &Plan, wanted: &Manifest, observed: &Observed) -> Vec<Obstacle> {
@@ -59,11 +59,7 @@ impl Left {
 /// Each VM that starts takes its pages from what is left for it.
 fn pages(plan: &Plan, wanted: &Manifest, observed: &Observed) -> Vec<Obstacle> {
     let needs = &observed.needs;
-    let page_of = |vm: &Vm| match vm.memory.hugepages {
-        HugePages::Off => None,
-        HugePages::Default => needs.default_hugepage,
-        HugePages::Of(size) => Some(size),
-    };
+    let page_of = |vm: &Vm| vm.memory.hugepages.page(needs.default_hugepage);
     let count = |vm: &Vm, page: Size| vm.memory.size.bytes().div_ceil(page.bytes().max(1));
     let mut left: BTreeMap<Size, Left> = BTreeMap::new();
     let tuned = plan

@@ -54,7 +54,7 @@ pub(super) fn hugepages(facts: &Facts, manifest: &Manifest) -> Vec<Check> {
     let name = "hugepages";
     let mut wanted: BTreeMap<Size, u64> = BTreeMap::new();
     for vm in manifest.host.vms.values() {
-        if let Some(page) = page(facts, vm.memory.hugepages) {
+        if let Some(page) = vm.memory.hugepages.page(facts.hugepage_default) {
             *wanted.entry(page).or_default() += vm.memory.size.bytes().div_ceil(page.bytes());
         }
     }
@@ -107,15 +107,6 @@ pub(super) fn hugepages(facts: &Facts, manifest: &Manifest) -> Vec<Check> {
         Check::fail(name, what, remedy)
     };
     wanted.into_iter().map(check).collect()
-}
-
-/// The size of the pages that a VM's memory is of, where they are huge ones.
-fn page(facts: &Facts, hugepages: HugePages) -> Option<Size> {
-    match hugepages {
-        HugePages::Off => None,
-        HugePages::Default => facts.hugepage_default,
-        HugePages::Of(size) => Some(size),
-    }
 }
 
 pub(super) fn ksm(facts: &Facts, manifest: &Manifest) -> Option<Check> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use zbus::{Connection, fdo};
 
 use crate::host::{Nic, VmId, uuid};
-use crate::systemd::{Machine1Proxy, MachineProxy};
+use crate::systemd::{Machine1Proxy, MachineProxy, is_named};
 use crate::unit::vm_unit_name;
 
 /// How long it may take to answer; the bus starts it when it is called.
@@ -49,7 +49,7 @@ pub async fn register(
             )
         };
         match register().await {
-            Err(err) if is(&err, "org.freedesktop.machine1.MachineExists") => {}
+            Err(err) if is_named(&err, "org.freedesktop.machine1.MachineExists") => {}
             other => return other.map(drop).map_err(MachinedError::from),
         }
         let path = machined.get_machine(name).await?;
@@ -103,10 +103,6 @@ async fn within(
 fn index(nic: &Nic) -> Option<i32> {
     let path = format!("/sys/class/net/{}/ifindex", nic.tap);
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
-}
-
-fn is(err: &zbus::Error, name: &str) -> bool {
-    matches!(err, zbus::Error::MethodError(found, ..) if found.as_str() == name)
 }
 
 impl From<zbus::Error> for MachinedError {

@@ -3,9 +3,9 @@
 use anyhow::Context as _;
 
 use super::run_files;
-use super::vm::is_no_such_unit;
 use crate::connections::Connections;
 use crate::host::VmId;
+use crate::systemd::is_no_such_unit;
 use crate::unit::vm_unit_name;
 
 /// Stops the VM by its power button, noting for its last step that this is a failure. Does not wait for that:

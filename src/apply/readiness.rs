@@ -10,10 +10,10 @@ use anyhow::{Context as _, bail};
 
 use super::Apply;
 use super::companion::Auxiliary;
-use super::vm::{LONGEST_STOP, is_no_such_unit};
+use super::vm::LONGEST_STOP;
 use crate::files;
 use crate::host::{OnTimeout, Ready, Vm, VmId};
-use crate::systemd::{ExtraFd, JobResult, transient_properties};
+use crate::systemd::{ExtraFd, JobResult, is_named, is_no_such_unit, transient_properties};
 use crate::unit::{readiness, readiness_socket, readiness_unit_name, vm_unit_name};
 
 impl Apply<'_> {
@@ -108,8 +108,7 @@ impl Apply<'_> {
 
 /// Whether a start was refused because a stop of the same unit is under way.
 fn is_being_stopped(err: &zbus::Error) -> bool {
-    matches!(err, zbus::Error::MethodError(name, ..)
-        if name.as_str() == "org.freedesktop.systemd1.TransactionIsDestructive")
+    is_named(err, "org.freedesktop.systemd1.TransactionIsDestructive")
 }
 
 /// Between two looks whether a VM has failed, which is waited for beside the guest.

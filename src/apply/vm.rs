@@ -18,7 +18,10 @@ use crate::host::{Isolation, LinkName, Network, NetworkKind, Nic, VmId};
 use crate::interruption::effect;
 use crate::link::{LinkError, open_macvtap};
 use crate::observe::{Link, LinkKind};
-use crate::systemd::{ExtraFd, Interface, JobResult, is_answer, property, transient_properties};
+use crate::systemd::{
+    ExtraFd, Interface, JobResult, is_answer, is_named, is_no_such_unit, property,
+    transient_properties,
+};
 use crate::unit::{self, vm_unit_name};
 
 /// On top of the unit's own timeouts, which end a job long before.
@@ -340,23 +343,14 @@ pub(super) const LONGEST_STOP: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Whether a start failed because the unit's name or its TAP's is taken.
 fn is_taken(err: &anyhow::Error) -> bool {
     err.chain().any(|cause| {
-        let unit_exists = matches!(
-            cause.downcast_ref(),
-            Some(zbus::Error::MethodError(name, ..))
-                if name.as_str() == "org.freedesktop.systemd1.UnitExists"
-        );
-        unit_exists || cause.downcast_ref().is_some_and(is_busy)
+        let unit_exists = |err: &zbus::Error| is_named(err, "org.freedesktop.systemd1.UnitExists");
+        cause.downcast_ref().is_some_and(unit_exists) || cause.downcast_ref().is_some_and(is_busy)
     })
 }
 
 /// Whether a link has the name of a TAP that was to be made.
 fn is_busy(err: &LinkError) -> bool {
     matches!(err, LinkError::Tap { source, .. } if source.kind() == io::ErrorKind::ResourceBusy)
-}
-
-pub(super) fn is_no_such_unit(err: &zbus::Error) -> bool {
-    matches!(err, zbus::Error::MethodError(name, ..)
-        if name.as_str() == "org.freedesktop.systemd1.NoSuchUnit")
 }
 
 /// Microseconds since 1970, as journalctl takes them.

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use crate::apply;
 use crate::connections::Connections;
 use crate::host::VmId;
+use crate::systemd::{is_named, is_no_such_unit};
 use crate::unit::vm_unit_name;
 
 use super::{Exit, block_on};
@@ -124,15 +125,7 @@ impl Unit<'_> {
     }
 }
 
-fn is_no_such_unit(err: &zbus::Error) -> bool {
-    named(err, "org.freedesktop.systemd1.NoSuchUnit")
-}
-
 fn is_no_such_process(err: &zbus::Error) -> bool {
-    named(err, "org.freedesktop.systemd1.NoSuchProcess")
-        || named(err, "org.freedesktop.DBus.Error.UnixProcessIdUnknown")
-}
-
-fn named(err: &zbus::Error, wanted: &str) -> bool {
-    matches!(err, zbus::Error::MethodError(name, ..) if name.as_str() == wanted)
+    is_named(err, "org.freedesktop.systemd1.NoSuchProcess")
+        || is_named(err, "org.freedesktop.DBus.Error.UnixProcessIdUnknown")
 }

@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use zbus::OwnedObjectPath;
 
-use super::ManagerProxy;
+use super::{ManagerProxy, is_named};
 
 /// How a job ended, in systemd's own words (`job_result` of org.freedesktop.systemd1(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +49,7 @@ impl Jobs {
             .map_err(JobError::Subscribe)?;
         match manager.subscribe().await {
             Ok(()) => {}
-            Err(zbus::Error::MethodError(name, ..))
-                if name.as_str() == "org.freedesktop.systemd1.AlreadySubscribed" => {}
+            Err(err) if is_named(&err, "org.freedesktop.systemd1.AlreadySubscribed") => {}
             Err(err) => return Err(JobError::Subscribe(err)),
         }
         let finished = Arc::new(Mutex::new(BTreeMap::new()));

@@ -21,3 +21,13 @@ pub use variant::{ExtraFd, transient_properties};
 pub const fn is_answer(err: &zbus::Error) -> bool {
     matches!(err, zbus::Error::MethodError(..) | zbus::Error::FDO(_))
 }
+
+/// Whether the other side answered with the error of this name, which is none of the bus's own.
+pub fn is_named(err: &zbus::Error, name: &str) -> bool {
+    matches!(err, zbus::Error::MethodError(found, ..) if found.as_str() == name)
+}
+
+/// Whether systemd has no such unit loaded.
+pub fn is_no_such_unit(err: &zbus::Error) -> bool {
+    is_named(err, "org.freedesktop.systemd1.NoSuchUnit")
+}

@@ -12,7 +12,7 @@ use crate::host::{AbsolutePath, Vm, VmId};
 use crate::interruption::effect;
 use crate::seed;
 use crate::snapshot::{Restoring, Undone, went_on};
-use crate::systemd::{Interface, property};
+use crate::systemd::{Interface, is_answer, property};
 use crate::unit::{Restoration, TRANSIENT, vm_unit_name};
 
 /// Between two looks at a start that somebody else waited for.
@@ -69,7 +69,7 @@ impl Apply<'_> {
         match property::<String>(bus, &path, Interface::Unit, "ActiveState").await {
             Ok(state) => Ok(state == "activating"),
             // It has ended by now.
-            Err(zbus::Error::MethodError(..)) => Ok(false),
+            Err(err) if is_answer(&err) => Ok(false),
             Err(err) => Err(err).context("cannot ask systemd for its state"),
         }
     }

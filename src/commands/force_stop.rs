@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::process::Signal;
+use zbus::fdo;
 
 use crate::apply;
 use crate::connections::Connections;
@@ -126,6 +127,7 @@ impl Unit<'_> {
 }
 
 fn is_no_such_process(err: &zbus::Error) -> bool {
+    // The second is one of the bus's own names.
     is_named(err, "org.freedesktop.systemd1.NoSuchProcess")
-        || is_named(err, "org.freedesktop.DBus.Error.UnixProcessIdUnknown")
+        || matches!(err, zbus::Error::FDO(err) if matches!(**err, fdo::Error::UnixProcessIdUnknown(_)))
 }

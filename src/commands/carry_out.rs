@@ -8,7 +8,7 @@ use camino::Utf8Path;
 use tokio::time::Instant;
 
 use super::fetched::{Fetched, Turn};
-use super::{Exit, print, programs};
+use super::{Exit, print, print_json, programs};
 use crate::apply::{Apply, Failure, Outcome};
 use crate::connections::Connections;
 use crate::disk;
@@ -283,10 +283,6 @@ pub(super) fn print_obstacles(obstacles: &[Obstacle], form: Form) -> anyhow::Res
         Form::Json => print_json(&obstacles_document(obstacles)),
         Form::Text => Ok(()),
     }
-}
-
-fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
-    print(&format!("{}\n", serde_json::to_string_pretty(document)?))
 }
 
 /// Looks again at what was started: a job that is done is no VM that runs.

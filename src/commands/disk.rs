@@ -15,7 +15,7 @@ use crate::generation::Store;
 use crate::host::{DiskFormat, DiskOrigin, Host, VmId};
 use crate::observe;
 
-use super::{Exit, print, state_dir};
+use super::{Exit, print, print_json, state_dir};
 
 /// `nkudo disk list --json`.
 #[derive(Debug, Serialize)]
@@ -75,7 +75,7 @@ pub fn list(listing: &Listing, given: Option<&Utf8Path>) -> anyhow::Result<Exit>
             version: FormatVersion,
             disks: rows,
         };
-        print(&format!("{}\n", serde_json::to_string_pretty(&document)?))?;
+        print_json(&document)?;
     } else if !rows.is_empty() {
         print(&table(&rows))?;
     }

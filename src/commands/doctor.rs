@@ -11,7 +11,7 @@ use crate::cli::Doctor as Arguments;
 use crate::doctor::{Check, HostState, Report, Verdict, checks, gather};
 use crate::generation::Store;
 
-use super::{Exit, block_on, print, state_dir, width};
+use super::{Exit, block_on, print, print_json, state_dir, width};
 
 pub fn run(arguments: &Arguments, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     let store = Store::new(&state_dir::state_dir(given));
@@ -30,7 +30,7 @@ pub fn run(arguments: &Arguments, given: Option<&Utf8Path>) -> anyhow::Result<Ex
             nkudo: env!("CARGO_PKG_VERSION"),
             checks,
         };
-        print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+        print_json(&report)?;
     } else {
         print(&text(&checks, width().map(usize::from)))?;
     }

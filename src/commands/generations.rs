@@ -9,7 +9,7 @@ use crate::booted::FormatVersion;
 use crate::cli::Generations;
 use crate::generation::{Manifest, Store};
 
-use super::{Exit, print, state_dir};
+use super::{Exit, print, print_json, state_dir};
 
 /// `nkudo generations --json`.
 #[derive(Debug, Serialize)]
@@ -69,7 +69,7 @@ pub fn run(generations: &Generations, given: Option<&Utf8Path>) -> anyhow::Resul
         generations: rows,
     };
     if generations.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&listing)?))?;
+        print_json(&listing)?;
     } else {
         print(&table(&listing))?;
     }

@@ -25,7 +25,7 @@ use crate::unit::RUNTIME_ROOT;
 use super::configured::configured;
 use super::disk::{bytes, current_host, disks_state_dir};
 use super::fetched::lock;
-use super::{Exit, print, state_dir};
+use super::{Exit, print, print_json, state_dir};
 
 /// `nkudo image list --json`.
 #[derive(Debug, Serialize)]
@@ -99,7 +99,7 @@ pub fn list(listing: &Listing, given: Option<&Utf8Path>) -> anyhow::Result<Exit>
             version: FormatVersion,
             images: rows,
         };
-        print(&format!("{}\n", serde_json::to_string_pretty(&document)?))?;
+        print_json(&document)?;
     } else if !rows.is_empty() {
         print(&table(&rows))?;
     }

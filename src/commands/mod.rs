@@ -41,6 +41,7 @@ use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
+use serde::Serialize;
 
 use crate::cli::{Cli, Command, DiskVerb, ImageVerb};
 use crate::plan::Request;
@@ -133,6 +134,11 @@ fn print(text: &str) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Prints data for programs.
+fn print_json(document: &impl Serialize) -> anyhow::Result<()> {
+    print(&format!("{}\n", serde_json::to_string_pretty(document)?))
 }
 
 /// Prints control sequences too, for a terminal.

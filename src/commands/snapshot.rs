@@ -18,7 +18,7 @@ use super::disk::{bytes, current_host, disks_state_dir};
 use super::fetched::lock;
 use super::restore::refuse_unsettled;
 use super::status::since;
-use super::{Exit, block_on, print, state_dir};
+use super::{Exit, block_on, print, print_json, state_dir};
 
 pub fn take(of: &SnapshotOf, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     // No switch stops it meanwhile.
@@ -134,7 +134,7 @@ pub fn list(arguments: &Snapshots, given: Option<&Utf8Path>) -> anyhow::Result<E
             version: FormatVersion,
             snapshots: rows,
         };
-        print(&format!("{}\n", serde_json::to_string_pretty(&document)?))?;
+        print_json(&document)?;
     } else if !rows.is_empty() {
         print(&table(&rows))?;
     }

@@ -14,8 +14,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
+use crate::booted::runtime_directory;
 use crate::host::VmId;
-use crate::unit::RUNTIME_ROOT;
 
 /// How long one call may take. The VMM answers in milliseconds, or hangs.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -131,6 +131,11 @@ impl VmState {
     }
 }
 
+/// The API socket, as the VMM's command line names it.
+pub fn api_socket(runtime_directory: &Utf8Path) -> Utf8PathBuf {
+    runtime_directory.join("api.sock")
+}
+
 /// One VMM, by its API socket.
 #[derive(Debug, Clone)]
 pub struct Vmm {
@@ -150,7 +155,7 @@ impl Vmm {
     /// A VM's VMM, as its unit has it.
     pub fn of(id: &VmId) -> Self {
         Self {
-            socket: format!("{RUNTIME_ROOT}/vms/{id}/api.sock").into(),
+            socket: api_socket(&runtime_directory(id)),
             id: Some(id.clone()),
         }
     }

@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, stream};
 use zbus::Variant;
 
 use super::{Apply, Failure, Outcome, run_files};
-use crate::booted::Booted;
+use crate::booted::{Booted, runtime_directory};
 use crate::files;
 use crate::generation::Unneeded;
 use crate::host::{Disk, DiskAccess, Machined, Vm, VmId};
@@ -22,7 +22,7 @@ use crate::plan::{Live, OnFailure, Plan, VmStep};
 use crate::steps;
 use crate::systemd::{Interface, property};
 use crate::talk::Progress;
-use crate::unit::{Limit, RUNTIME_ROOT, TRANSIENT, vm_unit_name};
+use crate::unit::{Limit, TRANSIENT, vm_unit_name};
 use crate::vmm::Vmm;
 
 /// How long a guest may take to let go of a disk.
@@ -103,11 +103,11 @@ impl Apply<'_> {
                 Live::RemoveDisk(disk) => remove_disk(id, disk)
                     .await
                     .with_context(|| format!("cannot unplug disk {}", disk.name))?,
-                Live::Resize { vcpus, memory } => vmm(id)
+                Live::Resize { vcpus, memory } => Vmm::of(id)
                     .resize(vcpus.get().into(), memory.bytes())
                     .await
                     .with_context(|| format!("cannot resize it to {vcpus} vCPUs and {memory}"))?,
-                Live::Balloon(size) => vmm(id)
+                Live::Balloon(size) => Vmm::of(id)
                     .resize_balloon(size.bytes())
                     .await
                     .with_context(|| format!("cannot set its balloon to {size}"))?,
@@ -183,7 +183,7 @@ impl Apply<'_> {
 
     /// Makes the disk be there in the VMM's sandbox, and the VMM open it.
     async fn add_disk(&self, id: &VmId, disk: &Disk) -> anyhow::Result<()> {
-        let vmm = vmm(id);
+        let vmm = Vmm::of(id);
         if has_disk(&vmm, disk).await?.is_some() {
             return Ok(());
         }
@@ -231,7 +231,7 @@ async fn has_disk(vmm: &Vmm, disk: &Disk) -> anyhow::Result<Option<String>> {
 
 /// Asks the guest to let go of a disk, and waits until it has.
 async fn remove_disk(id: &VmId, disk: &Disk) -> anyhow::Result<()> {
-    let vmm = vmm(id);
+    let vmm = Vmm::of(id);
     let own = disk_id(disk);
     let device = has_disk(&vmm, disk).await?.unwrap_or(own);
     let is_there = async || {
@@ -291,12 +291,4 @@ pub(super) fn booted(id: &VmId) -> anyhow::Result<Booted> {
         .with_context(|| format!("cannot read {path}"))?
         .with_context(|| format!("{path} is gone"))?;
     Booted::from_json(&json).with_context(|| format!("cannot make out {path}"))
-}
-
-fn runtime_directory(id: &VmId) -> Utf8PathBuf {
-    format!("{RUNTIME_ROOT}/vms/{id}").into()
-}
-
-fn vmm(id: &VmId) -> Vmm {
-    Vmm::new(&steps::api_socket(&runtime_directory(id)))
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 
 use super::{Apply, Failure, Outcome};
-use crate::booted::runtime_directory;
 use crate::disk::{self, Making, Place};
 use crate::host::{Disk, DiskName, Host, Size, VmId};
 use crate::plan::{DiskStep, GrowWhen, Plan};
@@ -104,7 +103,7 @@ impl Apply<'_> {
 
     async fn grow_live(&self, id: &VmId, name: &DiskName, size: Size) -> anyhow::Result<()> {
         let disk = self.disk(id, name)?;
-        let vmm = Vmm::new(&runtime_directory(id).join("api.sock"));
+        let vmm = Vmm::of(id);
         let device = crate::hypervisor::disk_id(disk);
         Ok(vmm.resize_disk(&device, size.bytes()).await?)
     }

@@ -28,14 +28,13 @@ use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::apply;
-use crate::booted::Booted;
+use crate::booted::{self, Booted};
 use crate::cli::UnitStep;
 use crate::files;
 use crate::host::VmId;
 use crate::image::inside;
 use crate::observe::not_ready_directory;
 use crate::snapshot;
-use crate::unit::RUNTIME_ROOT;
 
 pub use access::{grant_disk, revoke_disk, user};
 pub use post::ENDED;
@@ -106,13 +105,8 @@ impl Context {
 fn runtime_directory(id: &VmId) -> Utf8PathBuf {
     match std::env::var("RUNTIME_DIRECTORY") {
         Ok(directory) => directory.into(),
-        Err(_) => Utf8Path::new(RUNTIME_ROOT).join("vms").join(id.as_str()),
+        Err(_) => booted::runtime_directory(id),
     }
-}
-
-/// The API socket, as the VMM's command line names it.
-pub fn api_socket(runtime_directory: &Utf8Path) -> Utf8PathBuf {
-    runtime_directory.join("api.sock")
 }
 
 /// Whether this run of the unit is stopped because it was not ready in time.

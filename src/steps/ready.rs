@@ -7,10 +7,10 @@ use anyhow::{Context as _, bail};
 
 use super::process::MainProcess;
 use super::watch::Watch;
-use super::{Context, StepExit, api_socket, stop_marker};
+use super::{Context, StepExit, stop_marker};
 use crate::files;
 use crate::host::OnTimeout;
-use crate::vmm::{VmState, Vmm, VmmError};
+use crate::vmm::{VmState, Vmm, VmmError, api_socket};
 
 /// Between two questions to a VMM that is up and has not started its vCPUs: its API has no event
 /// for that, and it takes a few milliseconds.

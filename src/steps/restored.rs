@@ -10,10 +10,10 @@ use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::process::MainProcess;
-use super::{Context, StepExit, api_socket, ready, stop_marker};
+use super::{Context, StepExit, ready, stop_marker};
 use crate::files;
 use crate::snapshot::went_on;
-use crate::vmm::{VmState, Vmm, VmmError};
+use crate::vmm::{VmState, Vmm, VmmError, api_socket};
 
 /// Between two questions to the VMM, which has no event for it.
 const INTERVAL: Duration = Duration::from_millis(10);

@@ -5,10 +5,10 @@ use std::time::Duration;
 use camino::Utf8Path;
 
 use super::process::MainProcess;
-use super::{StepExit, api_socket, runtime_directory, stop_marker};
+use super::{StepExit, runtime_directory, stop_marker};
 use crate::files;
 use crate::host::{TimeSpan, VmId};
-use crate::vmm::{VmState, Vmm, VmmError};
+use crate::vmm::{VmState, Vmm, VmmError, api_socket};
 
 /// A guest early in its boot misses the button, so it is pressed again. Not too often: some guests
 /// take every press for a new wish and ask their user.

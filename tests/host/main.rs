@@ -33,6 +33,7 @@ mod ends;
 mod escapes;
 mod fetching;
 mod first_boot;
+mod generations;
 mod guest;
 mod hello;
 mod host;
@@ -46,6 +47,7 @@ mod machined;
 mod network;
 mod network_manager;
 mod nix;
+mod one_vm;
 mod operating;
 mod packets;
 mod pci;
@@ -98,6 +100,8 @@ const THEMES: &[(Needs, &[Case])] = &[
     (Needs::Machine, machine::CASES),
     (Needs::Machine, hello::CASES),
     (Needs::Machine, switching::CASES),
+    (Needs::Machine, one_vm::CASES),
+    (Needs::Machine, generations::CASES),
     (Needs::Machine, life::CASES),
     (Needs::Machine, ends::CASES),
     (Needs::Machine, live::CASES),

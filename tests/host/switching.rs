@@ -1,9 +1,7 @@
 //! Switches from one configuration to the next.
 
-use std::time::Duration;
-
 use super::guest::Then;
-use super::host::{Host, LAN, Ran, same, unit, vm, vm_alone};
+use super::host::{Host, LAN, same, unit, vm, vm_alone};
 use super::machine::Networkd;
 use super::until::until;
 
@@ -16,18 +14,10 @@ cases![
     a_vm_that_cannot_start_holds_up_no_other_and_is_named,
     a_vm_that_failed_is_started_by_the_next_switch,
     a_deferred_change_waits_for_the_restart,
-    a_stopped_vm_is_left_alone_until_it_is_started,
-    systemctl_stop_holds_and_restart_does_not,
     a_transient_unit_of_somebody_elses_is_refused,
     a_switch_of_some_vms_leaves_the_rest,
     fail_fast_leaves_the_rest_and_the_next_switch_does_it,
     a_plan_is_json_too,
-    start_and_restart_act_on_one_declared_vm,
-    a_vm_can_be_restarted_again_and_again,
-    a_restart_waits_until_the_old_tap_is_gone,
-    a_switch_refuses_a_file_that_was_not_rendered,
-    an_older_generation_can_be_switched_to,
-    generations_are_listed_gone_back_to_and_removed,
     twenty_vms_start_and_stop_at_once,
 ];
 
@@ -259,63 +249,6 @@ fn a_deferred_change_waits_for_the_restart() {
     assert_eq!(upgrades[0]["what"], "hypervisor", "{upgrades}");
 }
 
-fn a_stopped_vm_is_left_alone_until_it_is_started() {
-    let host = Host::boot(Networkd::On);
-    host.guest("web", Then::PowerOffWhenAsked);
-    host.guest("db", Then::PowerOffWhenAsked);
-    host.switch_to(&[LAN, &vm("web", ""), &vm("db", "")].concat())
-        .done();
-    host.nkudo(&["stop", "web"]).done();
-    host.is_gone("web");
-    host.nkudo(&["switch"]).done();
-    host.is_gone("web");
-    // Also while it changes.
-    host.switch_to(&[LAN, &vm("web", "memory = \"128M\""), &vm("db", "")].concat())
-        .done();
-    host.is_gone("web");
-    host.nkudo(&["start", "web"]).done();
-    assert_eq!(host.property("web", "ActiveState"), "active");
-    host.tap_is_in("web", "nk-lan");
-    host.nkudo(&["switch"]).done().says("nothing to do");
-}
-
-fn systemctl_stop_holds_and_restart_does_not() {
-    let host = Host::boot(Networkd::Off);
-    for id in ["web", "db"] {
-        host.guest(id, Then::PowerOffWhenAsked);
-    }
-    host.switch_to(&[LAN, &vm("web", ""), &vm("db", "")].concat())
-        .done();
-    let pid = host.main_pid("web");
-    host.machine.ok(&["systemctl", "restart", &unit("web")]);
-    let pid = host.active_again("web", pid);
-    host.nkudo(&["switch"]).done().says("nothing to do");
-    assert_eq!(host.main_pid("web"), pid);
-    // A guest that powers off by itself is no stop of anybody's, also after a restart.
-    assert_eq!(host.ask("web", "PUT vm.power-button").0, 204);
-    host.is_gone("web");
-    host.nkudo(&["switch"]).done().says("VM web: start");
-    host.machine.ok(&["systemctl", "stop", &unit("web")]);
-    host.is_gone("web");
-    host.nkudo(&["switch"])
-        .done()
-        .says("VM web: leave alone: it is held (`systemctl stop`)");
-    host.switch_to(&[LAN, &vm("web", "memory = \"128M\""), &vm("db", "")].concat())
-        .done();
-    host.is_gone("web");
-    let status = host.nkudo(&["status"]).done();
-    assert!(status.stdout.contains("held"), "{status}");
-    host.nkudo(&["start", "web"]).done();
-    host.tap_is_in("web", "nk-lan");
-    // nkudo's own stops and restarts hold nothing.
-    host.switch_to(&[LAN, &vm("web", ""), &vm("db", "")].concat())
-        .done();
-    host.nkudo(&["restart", "db"]).done();
-    host.nkudo(&["switch"]).done().says("nothing to do");
-    assert_eq!(host.machine.ok(&["ls", "/run/nkudo/held"]), "");
-    assert_eq!(host.machine.ok(&["ls", "/run/nkudo/stopping"]), "");
-}
-
 fn a_transient_unit_of_somebody_elses_is_refused() {
     let host = Host::boot(Networkd::Off);
     host.guest("web", Then::PowerOffWhenAsked);
@@ -417,199 +350,6 @@ fn a_plan_is_json_too() {
     let ran = host.nkudo(&["diff", "--json"]).done();
     let plan: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(plan["nothing-to-do"], true, "{plan}");
-}
-
-fn start_and_restart_act_on_one_declared_vm() {
-    let host = Host::boot(Networkd::On);
-    host.guest("web", Then::PowerOffWhenAsked);
-    host.guest("db", Then::PowerOffWhenAsked);
-    host.nkudo(&["start", "web"]).ended(1).says("nkudo switch");
-    let config = [LAN, &vm("web", "autostart = false"), &vm("db", "")].concat();
-    host.switch_to(&config).done();
-    host.is_gone("web");
-    let db = host.main_pid("db");
-    host.nkudo(&["start", "web"]).done();
-    host.tap_is_in("web", "nk-lan");
-    let web = host.main_pid("web");
-    host.nkudo(&["start", "web"]).done();
-    assert_eq!(host.main_pid("web"), web);
-    host.nkudo(&["restart", "web"]).done();
-    assert_ne!(host.main_pid("web"), web);
-    assert_eq!(host.main_pid("db"), db);
-    host.nkudo(&["stop", "db"]).done();
-    host.nkudo(&["stop", "db"]).done();
-    host.nkudo(&["restart", "db"]).done();
-    host.tap_is_in("db", "nk-lan");
-    for command in ["start", "restart"] {
-        host.nkudo(&[command, "other"])
-            .ended(1)
-            .says("has no VM other");
-    }
-    host.nkudo(&["start"]).ended(2);
-    host.nkudo(&["start", "No Id"]).ended(2);
-}
-
-/// Each start makes the TAP of the name anew, which PID 1 may not have closed yet.
-fn a_vm_can_be_restarted_again_and_again() {
-    let host = Host::boot(Networkd::Off);
-    host.guest("web", Then::PowerOffWhenAsked);
-    host.switch_to(&[LAN, &vm("web", "")].concat()).done();
-    for _ in 0..15 {
-        host.nkudo(&["restart", "web"]).done();
-        assert_eq!(host.property("web", "ActiveState"), "active");
-    }
-    host.tap_is_in("web", "nk-lan");
-}
-
-/// systemd closes what a unit held in a process of its own, after the unit is gone: here that takes
-/// longer, because somebody else has the TAP open as well.
-fn a_restart_waits_until_the_old_tap_is_gone() {
-    let host = Host::boot(Networkd::Off);
-    host.guest("web", Then::PowerOffWhenAsked);
-    host.switch_to(&[LAN, &vm("web", "")].concat()).done();
-    let (pid, held) = (host.main_pid("web"), host.machine.tap_of_pid_1("nkt-web-0"));
-    let restart = host.machine.spawn(&["nkudo", "restart", "web"]);
-    until("the old VMM has ended", || {
-        if host.exists(&format!("/proc/{pid}")) {
-            Err(String::new())
-        } else {
-            Ok(())
-        }
-    });
-    std::thread::sleep(Duration::from_millis(300));
-    drop(held);
-    Ran::of(&restart.wait_with_output().unwrap()).done();
-    host.tap_is_in("web", "nk-lan");
-}
-
-fn a_switch_refuses_a_file_that_was_not_rendered() {
-    let host = Host::boot(Networkd::On);
-    host.guest("web", Then::PowerOffWhenAsked);
-    host.switch_to(&[LAN, &vm("web", "")].concat()).done();
-    let pid = host.main_pid("web");
-    host.configure(&[LAN, &vm("web", "memory = \"128M\"")].concat());
-    let before = host.snapshot();
-    host.nkudo(&["switch"])
-        .ended(1)
-        .says("/etc/nkudo/nkudo.toml")
-        .says("nkudo render");
-    same(&before, &host.snapshot(), &"by a refused switch");
-    // The same for a file beside it that was not there.
-    host.configure(&[LAN, &vm("web", "")].concat());
-    host.machine
-        .write("/etc/nkudo/nkudo.d/more.toml", "[network.more]\n", 0o644);
-    host.nkudo(&["switch"])
-        .ended(1)
-        .says("/etc/nkudo/nkudo.d/more.toml")
-        .says("nkudo render");
-    host.nkudo(&["switch", "1"]).done();
-    assert_eq!(host.main_pid("web"), pid);
-}
-
-fn an_older_generation_can_be_switched_to() {
-    let host = Host::boot(Networkd::On);
-    host.guest("web", Then::PowerOffWhenAsked);
-    host.guest("db", Then::PowerOffWhenAsked);
-    host.switch_to(&[LAN, &vm("web", "")].concat()).done();
-    host.switch_to(&[LAN, &vm("db", "")].concat()).done();
-    host.is_gone("web");
-    host.nkudo(&["switch", "1"]).done();
-    host.is_gone("db");
-    assert_eq!(host.property("web", "ActiveState"), "active");
-    assert_eq!(
-        host.machine.ok(&["readlink", "/var/lib/nkudo/current"]),
-        "generations/1\n"
-    );
-    host.nkudo(&["switch", "3"])
-        .ended(1)
-        .says("no generation 3");
-}
-
-fn generations_are_listed_gone_back_to_and_removed() {
-    let host = Host::boot(Networkd::Off);
-    for id in ["web", "db"] {
-        host.guest(id, Then::PowerOffWhenAsked);
-    }
-    let render = |toml: &[&str], why: &str| {
-        host.configure(&toml.concat());
-        let argv = ["env", "SUDO_USER=ada", "nkudo", "render", "--message", why];
-        host.machine.ok(&argv);
-    };
-    let (web, db) = (vm("web", ""), vm("db", ""));
-    let deferred = "on-change = \"defer\"\nmemory = \"128M\"";
-    render(&[LAN, &web], "a web server");
-    host.nkudo(&["switch"]).done();
-    let pid = host.main_pid("web");
-    render(&[LAN, &web, &db], "and a database");
-    host.nkudo(&["switch"]).done();
-    render(&[LAN, &vm("web", deferred), &db], "more memory");
-    render(&[LAN, &db], "no web server");
-    render(&[&vm_alone("db", "")], "no network");
-    let generations = || -> serde_json::Value {
-        let ran = host.nkudo(&["generations", "--json"]).done();
-        serde_json::from_str(&ran.stdout).unwrap()
-    };
-    let listing = generations();
-    assert_eq!(listing["current"], 2, "{listing}");
-    let rows = listing["generations"].as_array().unwrap();
-    let expected: [(&str, &[&str]); 5] = [
-        ("a web server", &["+web"]),
-        ("and a database", &["+db"]),
-        ("more memory", &["web"]),
-        ("no web server", &["-web"]),
-        ("no network", &["db", "networks"]),
-    ];
-    assert_eq!(rows.len(), expected.len(), "{listing}");
-    for (row, (message, changes)) in rows.iter().zip(expected) {
-        assert_eq!(row["message"], message, "{row}");
-        assert_eq!(row["rendered-by"], "ada", "{row}");
-        assert!(row["rendered-at"].is_string(), "{row}");
-        assert_eq!(row["changes"], serde_json::json!(changes), "{row}");
-    }
-    let table = host.nkudo(&["generations"]).done();
-    for said in ["2 (current)", "and a database", "ada", "+db"] {
-        assert!(table.stdout.contains(said), "{table}");
-    }
-
-    // Back, and back again; the VM that both have is not touched.
-    let current = || host.machine.ok(&["readlink", "/var/lib/nkudo/current"]);
-    host.nkudo(&["rollback"]).done();
-    assert_eq!(current(), "generations/1\n");
-    host.is_gone("db");
-    assert_eq!(host.main_pid("web"), pid);
-    host.nkudo(&["rollback"])
-        .ended(1)
-        .says("no generation older than the current");
-    for number in ["2", "3"] {
-        host.nkudo(&["switch", number]).done();
-        assert_eq!(host.main_pid("web"), pid);
-    }
-    host.nkudo(&["rollback", "2"]).done();
-    assert_eq!(current(), "generations/2\n");
-    host.nkudo(&["rollback", "3"])
-        .ended(1)
-        .says("generation 3 is not older");
-
-    // `web` runs from the first, the second is current, the third cannot be read, the last is the newest.
-    let third = "/var/lib/nkudo/generations/3/manifest.json";
-    host.machine.write(third, "{}", 0o600);
-    let gc = ["gc", "--keep", "1"];
-    let young = host
-        .nkudo(&[&gc[..], &["--older-than", "30d"]].concat())
-        .done();
-    assert_eq!(young.stdout, "", "{young}");
-    for argv in [[&gc[..], &["--dry-run"]].concat(), gc.to_vec()] {
-        let ran = host
-            .nkudo(&argv)
-            .done()
-            .says("generation 3 is kept: cannot read");
-        assert_eq!(ran.stdout, "4\n", "{ran}");
-    }
-    let left = host.machine.ok(&["ls", "/var/lib/nkudo/generations"]);
-    assert_eq!(left, "1\n2\n3\n5\n");
-    let error = &generations()["generations"][2]["error"];
-    assert!(error.as_str().unwrap().contains("cannot read"), "{error}");
-    assert_eq!(host.main_pid("web"), pid);
 }
 
 fn twenty_vms_start_and_stop_at_once() {

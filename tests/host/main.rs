@@ -40,6 +40,7 @@ mod host;
 mod images;
 mod inside;
 mod interruption;
+mod kept_disks;
 mod life;
 mod live;
 mod machine;
@@ -111,6 +112,7 @@ const THEMES: &[(Needs, &[Case])] = &[
     (Needs::Machine, packets::CASES),
     (Needs::Machine, ready::CASES),
     (Needs::Machine, disks::CASES),
+    (Needs::Machine, kept_disks::CASES),
     (Needs::Machine, status::CASES),
     (Needs::Machine, ssh::CASES),
     (Needs::Machine, console::CASES),

@@ -56,6 +56,7 @@ mod peer;
 mod programs;
 mod ready;
 mod refusals;
+mod restoring;
 mod sandbox;
 mod snapshots;
 mod ssh;
@@ -130,6 +131,7 @@ const THEMES: &[(Needs, &[Case])] = &[
     (Needs::Machine, companions::CASES),
     (Needs::Machine, snapshots::REFUSED),
     (Needs::Snapshots, snapshots::CASES),
+    (Needs::Snapshots, restoring::CASES),
     (Needs::Machine, pci::CASES),
     (Needs::Machine, boot::CASES),
     (Needs::Machine, refusals::CASES),

@@ -1,5 +1,6 @@
 //! Network links: what rtnetlink and the TUN driver do for nkudo.
 
+mod messages;
 mod netlink;
 mod tap;
 

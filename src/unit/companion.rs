@@ -140,13 +140,7 @@ impl Builder {
         self.service("RestartMaxDelaySec", Setting::Span(Duration::from_secs(1)));
         self.service("TimeoutStopSec", Setting::Span(Duration::from_secs(10)));
         self.service("Slice", text(slice_name()));
-        self.service(
-            "LogExtraFields",
-            Setting::JournalField {
-                name: "NKUDO_VM",
-                value: id.to_string(),
-            },
-        );
+        self.journal_vm(id);
         self.service("RootDirectory", text(companion_root(name, id).to_string()));
         self.service("MountAPIVFS", Setting::Flag(true));
         self.service("BindLogSockets", Setting::Flag(true));

@@ -74,13 +74,7 @@ pub fn readiness(id: &VmId, vm: &Vm, programs: &Programs) -> Option<Unit> {
     );
     unit.service("TimeoutStopSec", Setting::Span(Duration::from_secs(10)));
     unit.service("Slice", text(slice_name()));
-    unit.service(
-        "LogExtraFields",
-        Setting::JournalField {
-            name: "NKUDO_VM",
-            value: id.to_string(),
-        },
-    );
+    unit.journal_vm(id);
     unit.service("DynamicUser", Setting::Flag(true));
     unit.service("UMask", Setting::Mode(0o077));
     unit.service("CapabilityBoundingSet", Setting::NoCapabilities);

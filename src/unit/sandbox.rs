@@ -50,40 +50,23 @@ impl Builder {
         self.binds(id, vm, seed, groups, programs);
         self.service("PrivateDevices", Setting::Flag(true));
         self.service("DevicePolicy", text("closed"));
-        self.service(
-            "DeviceAllow",
-            Setting::Device {
-                path: "/dev/kvm".to_owned(),
-                access: "rw",
-            },
-        );
+        self.allow_device("/dev/kvm", "rw");
         for disk in vm
             .disks
             .iter()
             .filter(|disk| disk.path.starts_with("/dev/"))
         {
-            self.service(
-                "DeviceAllow",
-                Setting::Device {
-                    path: disk.path.to_string(),
-                    access: match disk.access {
-                        DiskAccess::ReadWrite => "rw",
-                        DiskAccess::ReadOnly => "r",
-                    },
-                },
-            );
+            let access = match disk.access {
+                DiskAccess::ReadWrite => "rw",
+                DiskAccess::ReadOnly => "r",
+            };
+            self.allow_device(disk.path.as_str(), access);
         }
         for path in vfio_files(vm, groups) {
-            self.service("DeviceAllow", Setting::Device { path, access: "rw" });
+            self.allow_device(path, "rw");
         }
         if vm.rng == RngSource::Hardware {
-            self.service(
-                "DeviceAllow",
-                Setting::Device {
-                    path: vm.rng.to_string(),
-                    access: "r",
-                },
-            );
+            self.allow_device(vm.rng.to_string(), "r");
         }
         self.service("CapabilityBoundingSet", Setting::NoCapabilities);
         for key in HARDENED.into_iter().chain([
@@ -126,6 +109,11 @@ impl Builder {
             "SystemCallFilter",
             Setting::Allow(vec!["@system-service", "@sandbox"]),
         );
+    }
+
+    fn allow_device(&mut self, path: impl Into<String>, access: &'static str) {
+        let path = path.into();
+        self.service("DeviceAllow", Setting::Device { path, access });
     }
 
     fn binds(

@@ -276,15 +276,19 @@ impl Builder {
         }
     }
 
+    /// Says in what the journal has of a unit which VM it is of.
+    pub(super) fn journal_vm(&mut self, id: &VmId) {
+        self.journal_field("NKUDO_VM", id.to_string());
+    }
+
+    fn journal_field(&mut self, name: &'static str, value: String) {
+        self.service("LogExtraFields", Setting::JournalField { name, value });
+    }
+
     fn journal(&mut self, id: &VmId, source: Source<'_>) {
-        let fields = [
-            ("NKUDO_VM", id.to_string()),
-            ("NKUDO_DIGEST", source.digest.to_owned()),
-            (GENERATION_FIELD, source.generation.to_string()),
-        ];
-        for (name, value) in fields {
-            self.service("LogExtraFields", Setting::JournalField { name, value });
-        }
+        self.journal_vm(id);
+        self.journal_field("NKUDO_DIGEST", source.digest.to_owned());
+        self.journal_field(GENERATION_FIELD, source.generation.to_string());
         // The guest's serial port is in there, and must be whole.
         self.service("LogRateLimitIntervalSec", Setting::Span(Duration::ZERO));
     }

@@ -91,8 +91,8 @@ pub enum Command {
 
     /// Say whether this host is fit for its VMs, and what mends it where it is not
     ///
-    /// Looks at KVM, the hypervisor, systemd, control groups, memory, huge pages, disks and networks,
-    /// and compares what is declared with what there is. Changes nothing. With an ID, only what
+    /// Looks at KVM, the hypervisor, systemd, control groups, memory, huge pages, the host's tuning, disks, PCI devices
+    /// and networks, and compares what is declared with what there is. Changes nothing. With an ID, only what
     /// concerns that VM.
     ///
     /// Exit codes: 0, nothing is wrong, though there may be warnings; 1, something is, or it could not
@@ -169,8 +169,8 @@ pub enum Command {
 
     /// Open a shell in a VM, or run a command in it, by ssh(1)
     ///
-    /// To an address by which the host has reached the VM of late. Keys, users and all else are ssh's own
-    /// matter; the VM's host key is remembered as `nkudo-ID`.
+    /// To the declared address, else what DHCP has handed out, else one by which the host has heard of the VM, else over
+    /// its vsock. Keys, users and all else are ssh's own matter; the VM's host key is remembered as `nkudo-ID`.
     ///
     /// Exit codes: ssh's own; 1 where there is nobody to connect to.
     Ssh(Ssh),

@@ -64,7 +64,12 @@ pub fn connect(runtime_directory: &Utf8Path, port: u32) -> Result<UnixStream, Vs
         UnixStream::connect(format!("/proc/self/fd/{}", there.as_raw_fd())).map_err(failed)?;
     let end = Instant::now() + LIMIT;
     stream.set_write_timeout(Some(LIMIT)).map_err(failed)?;
-    match writeln!(stream, "CONNECT {port}").and_then(|()| first_line(&mut stream, end)) {
+    // In one piece, so that whoever reads it once has read it.
+    let request = format!("CONNECT {port}\n");
+    match stream
+        .write_all(request.as_bytes())
+        .and_then(|()| first_line(&mut stream, end))
+    {
         Ok(line) if is_consent(&line) => {}
         Ok(line) if line.is_empty() => return Err(VsockError::Refused(port)),
         Ok(line) => {

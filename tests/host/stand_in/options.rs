@@ -115,6 +115,7 @@ impl Options {
                 arg.conflicts_with("restore")
             }
         };
+        let restores = arguments.iter().any(|one| one == "--restore");
         let single = SINGLE.map(|name| {
             let arg = Arg::new(name).long(name).num_args(1);
             own(name, arg.action(ArgAction::Set))
@@ -129,9 +130,10 @@ impl Options {
             .args(several)
             .args(FLAGS.map(|name| Arg::new(name).long(name).action(ArgAction::SetTrue)))
             .group(
+                // In a usage error `--restore` is not among them.
                 ArgGroup::new("payload")
-                    .args(["firmware", "kernel", "restore"])
-                    .required(true),
+                    .args(["firmware", "kernel"])
+                    .required(!restores),
             )
             .try_get_matches_from(&arguments)
             .map_err(Refusal::Usage)?;

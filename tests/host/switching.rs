@@ -205,11 +205,14 @@ fn a_vm_that_failed_is_started_by_the_next_switch() {
 fn a_deferred_change_waits_for_the_restart() {
     let host = Host::boot(Networkd::On);
     host.guest("web", Then::PowerOffWhenAsked);
-    let copy = "cp \"$(command -v cloud-hypervisor)\" /usr/local/bin/vmm";
-    host.machine.ok(&["sh", "-c", copy]);
+    // The stand-in is one under this name alone.
+    let own = "/usr/local/lib/own/cloud-hypervisor";
+    let copy = "install -D \"$(command -v cloud-hypervisor)\" \"$0\"";
+    host.machine.ok(&["sh", "-c", copy, own]);
     let config = |memory: &str| {
         let more = format!("on-change = \"defer\"\nmemory = \"{memory}\"");
-        ["[host]\nhypervisor = \"vmm\"\n", LAN, &vm("web", &more)].concat()
+        let host = format!("[host]\nhypervisor = \"{own}\"\n");
+        [&host, LAN, &vm("web", &more)].concat()
     };
     host.switch_to(&config("64M")).done();
     let pid = host.main_pid("web");
@@ -228,8 +231,7 @@ fn a_deferred_change_waits_for_the_restart() {
     let pid = host.main_pid("web");
     let newer = "#!/bin/sh\necho cloud-hypervisor v99.0.0\n";
     host.machine.write("/usr/local/bin/newer", newer, 0o755);
-    host.machine
-        .ok(&["mv", "/usr/local/bin/newer", "/usr/local/bin/vmm"]);
+    host.machine.ok(&["mv", "/usr/local/bin/newer", own]);
     host.nkudo(&["switch"])
         .done()
         .says("VM web: pending until it is restarted: it runs with the hypervisor");
@@ -237,7 +239,7 @@ fn a_deferred_change_waits_for_the_restart() {
     let diff = host.nkudo(&["diff"]).done();
     let status = host.nkudo(&["status", "web"]).done();
     for (said, by) in [(&diff.stdout, &diff), (&status.stdout, &status)] {
-        let said = said.contains("and there is /usr/local/bin/vmm 99.0 now");
+        let said = said.contains(&format!("and there is {own} 99.0 now"));
         assert!(said, "{by}");
     }
     let status = host.nkudo(&["status"]).done();

@@ -47,7 +47,7 @@
       db = {
         firmware = "/srv/nkudo/CLOUDHV.fd";
         rng.source = "/dev/hwrng";
-        pci = [ { address = "0000:01:00.0"; } ];
+        pci = [{ address = "0000:01:00.0"; }];
       };
       web = {
         vcpus = { boot = 2; max = 8; };

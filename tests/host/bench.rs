@@ -118,6 +118,13 @@ impl Bench {
         }
     }
 
+    /// The time of the fastest of three runs, in seconds.
+    fn least_wall(&self, argv: &[&str]) -> f64 {
+        (0..3)
+            .map(|_| self.took(argv).wall)
+            .fold(f64::MAX, f64::min)
+    }
+
     fn limit(&mut self, what: &str, is: f64, limit: f64, unit: &str) {
         println!("{what}: {is:.2} {unit} (at most {limit})");
         if is > limit {
@@ -215,6 +222,10 @@ impl Bench {
             "MiB",
         );
         self.host.no_nkudo_runs();
+        let status = self.least_wall(&["nkudo", "status"]);
+        self.limit("status", status * 1000.0, 300.0, "ms");
+        let diff = self.least_wall(&["nkudo", "diff"]);
+        println!("diff: {:.0} ms", diff * 1000.0);
         let pids = self.pids();
         self.render(&toml(vms, "128M"));
         let changed = self.took(&["nkudo", "switch"]);

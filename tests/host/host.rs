@@ -56,6 +56,15 @@ impl Host {
         }
     }
 
+    /// A host with the VM `web` on a network, whose guest has said hello.
+    pub(crate) fn with_web(then: Then, more: &str) -> Self {
+        let host = Self::boot(Networkd::On);
+        host.guest("web", then);
+        host.switch_to(&[LAN, &vm("web", more)].concat()).done();
+        host.printed("web", 1);
+        host
+    }
+
     /// Puts the guest that `vm` names where it says; its line is `hello from <id>`.
     pub(crate) fn guest(&self, id: &str, then: Then) {
         let line = format!("hello from {id}");

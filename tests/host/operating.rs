@@ -17,16 +17,8 @@ cases![
     an_archive_for_whoever_helps_has_everything_but_secrets,
 ];
 
-fn running(then: Then, more: &str) -> Host {
-    let host = Host::boot(Networkd::On);
-    host.guest("web", then);
-    host.switch_to(&[LAN, &vm("web", more)].concat()).done();
-    host.printed("web", 1);
-    host
-}
-
 fn a_vm_is_paused_and_goes_on() {
-    let host = running(Then::PowerOffWhenAsked, "");
+    let host = Host::with_web(Then::PowerOffWhenAsked, "");
     host.nkudo(&["pause", "web"]).done().says("paused web");
     host.nkudo(&["pause", "web"]).done().says("already");
     assert_eq!(host.status(&[])["state"], "paused");
@@ -52,7 +44,7 @@ fn a_vm_is_paused_and_goes_on() {
 }
 
 fn the_log_has_the_console_and_the_rest_apart() {
-    let host = running(Then::PowerOffWhenAsked, "");
+    let host = Host::with_web(Then::PowerOffWhenAsked, "");
     host.nkudo(&["stop", "web"]).done();
     host.is_gone("web");
     let _ = host.machine.run(&["journalctl", "--sync"]);
@@ -85,7 +77,7 @@ fn the_log_has_the_console_and_the_rest_apart() {
 }
 
 fn any_call_of_the_api_can_be_made() {
-    let host = running(Then::PowerOffWhenAsked, "");
+    let host = Host::with_web(Then::PowerOffWhenAsked, "");
     let info = host.nkudo(&["api", "web", "GET", "vm.info"]).done();
     let info: Value = serde_json::from_str(&info.stdout).unwrap();
     assert_eq!(info["state"], "Running");

@@ -9,19 +9,10 @@ cases![
     a_status_says_what_a_vm_is_uses_and_has,
     why_a_vm_ended_is_shown_when_it_is_gone,
     a_status_of_vms_that_run_runs_no_program,
-    what_is_printed_fits_80_columns_and_has_no_colour_where_nobody_wants_it,
 ];
 
-fn running(then: Then, more: &str) -> Host {
-    let host = Host::boot(Networkd::On);
-    host.guest("web", then);
-    host.switch_to(&[LAN, &vm("web", more)].concat()).done();
-    host.printed("web", 1);
-    host
-}
-
 fn a_status_says_what_a_vm_is_uses_and_has() {
-    let host = running(Then::PowerOffWhenAsked, "");
+    let host = Host::with_web(Then::PowerOffWhenAsked, "");
     host.tap_is_in("web", "nk-lan");
     host.has_heard("web", "192.168.100.10");
     for arguments in [&[][..], &["web"]] {
@@ -96,7 +87,7 @@ fn a_status_says_what_a_vm_is_uses_and_has() {
 }
 
 fn why_a_vm_ended_is_shown_when_it_is_gone() {
-    let host = running(Then::PowerOffWhenAsked, "");
+    let host = Host::with_web(Then::PowerOffWhenAsked, "");
     assert_eq!(host.ask("web", "PUT vm.power-button").0, 204);
     host.is_gone("web");
     until(
@@ -161,37 +152,4 @@ fn a_status_of_vms_that_run_runs_no_program() {
     host.machine.write(path, newer, 0o755);
     let pending = host.status(&[])["upgrades"][0]["what"].clone();
     assert_eq!(pending, "hypervisor");
-}
-
-fn what_is_printed_fits_80_columns_and_has_no_colour_where_nobody_wants_it() {
-    let host = Host::boot(Networkd::On);
-    host.guest("web", Then::PowerOffWhenAsked);
-    host.guest("a-vm-of-a-long-name", Then::PowerOff);
-    let vms = [LAN, &vm("web", ""), &vm("a-vm-of-a-long-name", "")];
-    host.switch_to(&vms.concat()).done();
-    host.nkudo(&["stop", "web"]).done();
-    let on_terminal = |command: &str| {
-        let script = format!("stty cols 80 rows 24; {command}");
-        host.machine.ok(&["script", "-qec", &script, "/dev/null"])
-    };
-    for command in ["nkudo status", "nkudo generations", "nkudo doctor || true"] {
-        let text = on_terminal(command);
-        for line in text.lines() {
-            let width = line.trim_end_matches('\r').chars().count();
-            assert!(width <= 80, "{command}: {width} columns: {line}");
-        }
-    }
-    let piped = host.nkudo(&["status"]).done();
-    assert!(
-        !piped.stdout.contains('\x1b') && !piped.stderr.contains('\x1b'),
-        "{piped}"
-    );
-    let quiet = on_terminal("NO_COLOR=1 nkudo status; NO_COLOR=1 nkudo start nonexistent; true");
-    assert!(!quiet.contains('\x1b'), "{quiet:?}");
-    // A guest's words do not speak to the terminal.
-    let logs = on_terminal("nkudo logs web");
-    assert!(
-        !logs.contains('\x1b') && logs.contains("hello from web"),
-        "{logs:?}"
-    );
 }

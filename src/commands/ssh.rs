@@ -160,7 +160,7 @@ async fn look(id: &VmId, store: &Store) -> anyhow::Result<Seen> {
     Ok(Seen {
         state: found.state,
         addresses: addresses(nics, &found.nics, host, &leases),
-        has_vsock: booted.is_some_and(|vm| vm.vsock_cid.is_some()),
+        has_vsock: booted.is_some_and(Vm::has_vsock),
     })
 }
 
@@ -279,6 +279,19 @@ mod tests {
             texts(&declared, &seen, &leases),
             ["192.168.100.10", "192.168.100.120", "192.168.100.9"]
         );
+    }
+
+    #[test]
+    fn a_vm_whose_guest_says_that_it_is_ready_has_a_vsock() {
+        for (text, has_one) in [
+            ("", false),
+            ("vsock-cid = 3\n", true),
+            ("ready = \"guest\"\n", true),
+        ] {
+            let host = host(text);
+            let vm = host.vms.values().next().unwrap();
+            assert_eq!(vm.has_vsock(), has_one, "{text}");
+        }
     }
 
     #[test]

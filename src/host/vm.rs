@@ -60,6 +60,11 @@ pub struct Vm {
 }
 
 impl Vm {
+    /// Whether it has a vsock: by its CID, or because its guest says on one that it is ready.
+    pub const fn has_vsock(&self) -> bool {
+        self.vsock_cid.is_some() || matches!(self.ready, Ready::Guest { .. })
+    }
+
     /// Every file of the host that the VMM opens.
     pub fn files(&self) -> impl Iterator<Item = &AbsolutePath> {
         let (first, second) = match &self.boot {

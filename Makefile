@@ -74,6 +74,10 @@ install:
 	install -D -m 644 completions/_nkudo $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_nkudo
 	install -D -m 644 completions/nkudo.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/nkudo.fish
 	install -D -m 644 docs/nkudo.schema.json $(DESTDIR)$(PREFIX)/share/nkudo/nkudo.schema.json
+	@# Help and messages name them. Packages may be built without.
+	for page in README.md docs/*.md examples/*.toml; do \
+		[ ! -e $$page ] || install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/doc/nkudo/$$page || exit 1; \
+	done
 
 # What is made of the command line and of src/config/shape: docs/nkudo-toml.md, the schema, man/, completions/.
 generated:

@@ -276,6 +276,17 @@ fn make_install_puts_everything_where_it_belongs() {
             let section = page.rsplit('.').next().unwrap();
             wanted.insert(format!("{below}/share/man/man{section}/{page}"), 0o644);
         }
+        // Where help says `docs/status.md`.
+        for (documents, ending) in [("docs", "md"), ("examples", "toml")] {
+            for document in fs::read_dir(root().join(documents)).unwrap() {
+                let path = document.unwrap().path();
+                if path.extension().is_some_and(|found| found == ending) {
+                    let name = path.strip_prefix(root()).unwrap().display();
+                    wanted.insert(format!("{below}/share/doc/nkudo/{name}"), 0o644);
+                }
+            }
+        }
+        wanted.insert(format!("{below}/share/doc/nkudo/README.md"), 0o644);
         assert_eq!(files, wanted);
         let unit = directory
             .path()

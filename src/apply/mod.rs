@@ -31,7 +31,7 @@ use futures_util::{StreamExt as _, stream};
 use crate::connections::Connections;
 use crate::generation::Manifest;
 use crate::host::{ImageName, StoredFile, VmId};
-use crate::plan::{Action, Plan};
+use crate::plan::{Action, Plan, TapAmiss};
 use crate::systemd::Jobs;
 use crate::talk::Progress;
 use crate::unit::Restoration;
@@ -106,6 +106,7 @@ impl Apply<'_> {
                 .attach(&attach.tap, &attach.bridge, attach.isolation)
                 .await
             {
+                Ok(()) if attach.amiss == TapAmiss::Down => tracing::info!("set {} up", attach.tap),
                 Ok(()) => tracing::info!("put {} into {}", attach.tap, attach.bridge),
                 Err(err) => outcome.host.push(err.into()),
             }

@@ -8,6 +8,7 @@ use super::Check;
 use super::checks::install;
 use super::facts::{Facts, FileFact, HostState};
 use crate::host::{AbsolutePath, Boot, Vm};
+use crate::observe::LinkKind;
 use crate::status::{LinkStatus, State, VmStatus};
 
 pub(super) fn checks(facts: &Facts, status: &VmStatus, declared: Option<&Vm>) -> Vec<Check> {
@@ -25,6 +26,7 @@ pub(super) fn checks(facts: &Facts, status: &VmStatus, declared: Option<&Vm>) ->
         for nic in &status.nics {
             let restart = format!("`nkudo switch` restarts {id} with a new one");
             let tap = &nic.tap;
+            let is_macvtap = is_macvtap(facts, tap);
             match (nic.link, &nic.bridge) {
                 (LinkStatus::Missing, _) => checks.push(Check::fail(
                     &name,
@@ -34,14 +36,18 @@ pub(super) fn checks(facts: &Facts, status: &VmStatus, declared: Option<&Vm>) ->
                 (LinkStatus::Down, _) => checks.push(Check::fail(
                     &name,
                     format!("its TAP {tap} is down: the VM has no network"),
-                    format!("`ip link set {tap} up`"),
+                    if is_macvtap {
+                        format!("`ip link set {tap} up`")
+                    } else {
+                        "`nkudo switch` sets it up".to_owned()
+                    },
                 )),
-                (LinkStatus::Up, None) => checks.push(Check::fail(
+                (LinkStatus::Up, None) if !is_macvtap => checks.push(Check::fail(
                     &name,
                     format!("its TAP {tap} is in no bridge: the VM has no network"),
                     "`nkudo switch` puts it back",
                 )),
-                (LinkStatus::Up, Some(_)) => {}
+                (LinkStatus::Up, _) => {}
             }
         }
     }
@@ -53,6 +59,15 @@ pub(super) fn checks(facts: &Facts, status: &VmStatus, declared: Option<&Vm>) ->
         ));
     }
     checks
+}
+
+/// Whether it lies on an uplink, and belongs into no bridge.
+fn is_macvtap(facts: &Facts, tap: &str) -> bool {
+    let HostState::Known { observed, .. } = &facts.state else {
+        return false;
+    };
+    let link = observed.links.get(tap);
+    link.is_some_and(|link| link.kind == LinkKind::Macvtap)
 }
 
 fn state(name: &str, status: &VmStatus) -> Check {

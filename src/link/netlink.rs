@@ -296,7 +296,8 @@ impl Netlink {
     ) -> Result<(), LinkError> {
         let index = self.index(tap).await?;
         self.put_into(tap, index, bridge).await?;
-        self.isolate(tap, index, isolation).await
+        self.isolate(tap, index, isolation).await?;
+        self.set_up(tap, index).await
     }
 
     /// Puts an uplink into a bridge, and sets it up.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::network_plan::{DhcpStep, PortStep, RulesReason, RulesStep, VlanStep};
 use super::obstacle::Obstacle;
-use super::{Action, BridgeStep, Plan, Reason, Request, draft, obstacle};
+use super::{Action, BridgeStep, Plan, Reason, Request, TapAmiss, draft, obstacle};
 use crate::generation::Manifest;
 use crate::host::{Host, LinkName, NetworkName};
 use crate::network::Backend;
@@ -147,10 +147,11 @@ impl Found<'_> {
     fn taps(&mut self, plan: &Plan) {
         for attach in &plan.attach {
             let about = self.of_link(&attach.bridge);
-            let what = format!(
-                "the TAP {} is not in {} as it should be",
-                attach.tap, attach.bridge
-            );
+            let (tap, bridge) = (&attach.tap, &attach.bridge);
+            let what = match attach.amiss {
+                TapAmiss::Elsewhere => format!("the TAP {tap} is not in {bridge} as it should be"),
+                TapAmiss::Down => format!("the TAP {tap} is down"),
+            };
             self.add(about, what);
         }
         for (id, step) in &plan.vms {

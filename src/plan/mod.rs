@@ -62,7 +62,7 @@ pub struct Plan {
     /// What starts, or is starting already, likewise.
     pub start: Vec<Vec<VmId>>,
     pub bridges: BTreeMap<LinkName, BridgeStep>,
-    /// TAPs of running VMs that belong into another bridge than they are in.
+    /// TAPs of running VMs that belong into another bridge than they are in, or that are down.
     pub attach: Vec<Attach>,
     /// Files for networkd to write: name and text.
     pub write_files: BTreeMap<String, String>,
@@ -174,6 +174,16 @@ pub struct Attach {
     pub tap: LinkName,
     pub bridge: LinkName,
     pub isolation: Isolation,
+    pub amiss: TapAmiss,
+}
+
+/// What is wrong with a TAP that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TapAmiss {
+    /// It is in another bridge, in none, or in its own in another way.
+    Elsewhere,
+    /// It is where it belongs, and somebody set it down.
+    Down,
 }
 
 impl Plan {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Action, Attach, BridgeStep, NetworkManagerStep, Plan, Request};
+use super::{Action, Attach, BridgeStep, NetworkManagerStep, Plan, Request, TapAmiss};
 use crate::host::{Bridge, Host, LinkName, Network, NetworkBackend};
 use crate::network::{self, Backend};
 use crate::observe::{Admin, Link, LinkKind, NetworkManager, Networkd, Observed};
@@ -96,7 +96,7 @@ pub(super) fn is_link_local(address: &IpNet) -> bool {
     }
 }
 
-/// Puts the TAPs of VMs that run on into the bridges that they belong to.
+/// Puts the TAPs of VMs that run on into the bridges that they belong to, and sets them up.
 fn attach(plan: &mut Plan, host: &Host, observed: &Observed) {
     for (id, step) in &plan.vms {
         let stays = matches!(
@@ -118,13 +118,19 @@ fn attach(plan: &mut Plan, host: &Host, observed: &Observed) {
             };
             let bridge = observed.links.get(name.as_str());
             let is_in = tap.master.is_some() && tap.master == bridge.map(|bridge| bridge.index);
-            if !is_in || tap.isolation != network.isolation {
-                plan.attach.push(Attach {
-                    tap: nic.tap.clone(),
-                    bridge: name.clone(),
-                    isolation: network.isolation,
-                });
-            }
+            let amiss = if !is_in || tap.isolation != network.isolation {
+                TapAmiss::Elsewhere
+            } else if tap.admin == Admin::Down {
+                TapAmiss::Down
+            } else {
+                continue;
+            };
+            plan.attach.push(Attach {
+                tap: nic.tap.clone(),
+                bridge: name.clone(),
+                isolation: network.isolation,
+                amiss,
+            });
         }
     }
 }

@@ -4,7 +4,10 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-use super::{Action, BridgeStep, Change, Cost, DiskStep, GrowWhen, PciStep, Plan, Reason, VmStep};
+use super::{
+    Action, Attach, BridgeStep, Change, Cost, DiskStep, GrowWhen, PciStep, Plan, Reason, TapAmiss,
+    VmStep,
+};
 use crate::host::{DiskOrigin, Isolation, Location, VmId};
 use crate::observe::HeldBy;
 
@@ -34,20 +37,7 @@ impl Plan {
                 text: format!("bridge {bridge}: {text}"),
             });
         }
-        steps.extend(self.attach.iter().map(|attach| HostStep {
-            kind: "tap",
-            name: attach.tap.to_string(),
-            action: "attach",
-            text: format!(
-                "TAP {}: put into {}{}",
-                attach.tap,
-                attach.bridge,
-                match attach.isolation {
-                    Isolation::Off => "",
-                    Isolation::On => ", isolated",
-                }
-            ),
-        }));
+        steps.extend(self.attach.iter().map(tap_step));
         let file = |name: &String, action: &'static str| HostStep {
             kind: "networkd-file",
             name: name.clone(),
@@ -128,6 +118,26 @@ impl Plan {
             text: format!("PCI device {address}: {step}"),
         });
         images.chain(kernels).chain(disks).chain(devices).collect()
+    }
+}
+
+fn tap_step(attach: &Attach) -> HostStep {
+    let tap = &attach.tap;
+    let (action, text) = match attach.amiss {
+        TapAmiss::Down => ("set-up", "set up".to_owned()),
+        TapAmiss::Elsewhere => {
+            let isolated = match attach.isolation {
+                Isolation::Off => "",
+                Isolation::On => ", isolated",
+            };
+            ("attach", format!("put into {}{isolated}", attach.bridge))
+        }
+    };
+    HostStep {
+        kind: "tap",
+        name: tap.to_string(),
+        action,
+        text: format!("TAP {tap}: {text}"),
     }
 }
 

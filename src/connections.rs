@@ -15,15 +15,19 @@ pub struct Connections {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error("cannot reach systemd on the system bus; is D-Bus running on this host?")]
-    Bus(#[from] zbus::Error),
+    // zbus says the source in its own text.
+    #[error(
+        "cannot reach systemd on the system bus: {0}; `systemctl start dbus.socket` starts that, and until then \
+         `systemctl stop` and `systemctl status` work on VMs' units without it"
+    )]
+    Bus(zbus::Error),
     #[error(transparent)]
     Link(#[from] LinkError),
 }
 
 impl Connections {
     pub async fn open() -> Result<Self, ConnectError> {
-        let bus = Connection::system().await?;
+        let bus = Connection::system().await.map_err(ConnectError::Bus)?;
         Self::over(bus, Netlink::connect()?).await
     }
 
@@ -33,7 +37,8 @@ impl Connections {
         let manager = ManagerProxy::builder(&bus)
             .cache_properties(CacheProperties::No)
             .build()
-            .await?;
+            .await
+            .map_err(ConnectError::Bus)?;
         Ok(Self {
             bus,
             manager,

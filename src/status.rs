@@ -30,6 +30,8 @@ pub struct Status {
     pub generation: Option<u64>,
     /// The newest generation, where it is another one.
     pub newest: Option<u64>,
+    /// Why the generation cannot be read, where it cannot: what is declared is not known then.
+    pub unreadable: Option<String>,
     pub vms: Vec<VmStatus>,
     /// What `[host.tuning]` declares and the kernel has not.
     pub tuning: Vec<TuningStatus>,
@@ -65,7 +67,7 @@ pub struct VmStatus {
     pub id: VmId,
     pub unit: String,
     pub state: State,
-    /// Whether the current generation has it.
+    /// Whether the current generation has it, or cannot be read.
     pub declared: bool,
     /// Whether `nkudo stop` stopped it.
     pub held: bool,
@@ -222,7 +224,22 @@ pub fn status(
         tuning: tuning.iter().map(TuningStatus::of).collect(),
         generation,
         newest: newest.filter(|newest| Some(*newest) != generation),
+        unreadable: None,
         vms: vms.collect(),
+    }
+}
+
+impl Status {
+    /// The status of a host whose current generation cannot be read, made without it.
+    #[must_use]
+    pub fn of_unreadable(mut self, number: u64, why: String) -> Self {
+        self.generation = Some(number);
+        self.newest = self.newest.filter(|newest| *newest != number);
+        self.unreadable = Some(why);
+        for vm in &mut self.vms {
+            vm.declared = true;
+        }
+        self
     }
 }
 

@@ -32,6 +32,11 @@ pub enum VmmError {
         socket: Utf8PathBuf,
         source: io::Error,
     },
+    #[error("cannot connect to {socket}")]
+    Denied {
+        socket: Utf8PathBuf,
+        source: io::Error,
+    },
     #[error("the VMM did not answer {request} within {} s", LIMIT.as_secs())]
     Hangs { request: &'static str },
     #[error("the VMM did not answer {request} in HTTP")]
@@ -298,13 +303,13 @@ impl Vmm {
             request,
             source: source.into(),
         };
-        let stream =
-            UnixStream::connect(&self.socket)
-                .await
-                .map_err(|source| VmmError::Absent {
-                    socket: self.socket.clone(),
-                    source,
-                })?;
+        let stream = UnixStream::connect(&self.socket).await.map_err(|source| {
+            let socket = self.socket.clone();
+            match source.kind() {
+                io::ErrorKind::PermissionDenied => VmmError::Denied { socket, source },
+                _ => VmmError::Absent { socket, source },
+            }
+        })?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
         let mut call = Request::builder();
@@ -355,11 +360,12 @@ impl Vmm {
 impl Vmm {
     /// Every call that changes something is in the journal (see `talk`).
     fn note(&self, request: &str, body: Option<&[u8]>) {
-        let body = body.map(String::from_utf8_lossy).unwrap_or_default();
+        let body = body.map(|body| format!(" {}", String::from_utf8_lossy(body)));
+        let body = body.unwrap_or_default();
         if let Some(id) = &self.id {
-            tracing::debug!(target: CALLS, nkudo_vm = %id, "PUT {request} {body}");
+            tracing::debug!(target: CALLS, nkudo_vm = %id, "PUT {request}{body}");
         } else {
-            tracing::debug!(target: CALLS, "PUT {request} {body}");
+            tracing::debug!(target: CALLS, "PUT {request}{body}");
         }
     }
 }

@@ -55,7 +55,7 @@ pub fn lock(waiting: impl FnOnce(&str)) -> anyhow::Result<Lock> {
     };
     take()
         .map(Lock)
-        .with_context(|| format!("cannot take the lock {path}; nkudo changes the host as root"))
+        .with_context(|| format!("cannot take the lock {path}"))
 }
 
 pub(super) fn ensure_directories() -> anyhow::Result<()> {

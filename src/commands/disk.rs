@@ -15,7 +15,7 @@ use crate::generation::Store;
 use crate::host::{DiskFormat, DiskOrigin, Host, VmId};
 use crate::observe;
 
-use super::{Exit, print, print_json, state_dir};
+use super::{Exit, aside, print, print_json, state_dir};
 
 /// `nkudo disk list --json`.
 #[derive(Debug, Serialize)]
@@ -76,7 +76,9 @@ pub fn list(listing: &Listing, given: Option<&Utf8Path>) -> anyhow::Result<Exit>
             disks: rows,
         };
         print_json(&document)?;
-    } else if !rows.is_empty() {
+    } else if rows.is_empty() {
+        aside("there are no disks that nkudo made");
+    } else {
         print(&table(&rows))?;
     }
     Ok(Exit::Done)

@@ -14,6 +14,10 @@ use crate::generation::Store;
 use super::{Exit, block_on, print, print_json, state_dir, width};
 
 pub fn run(arguments: &Arguments, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
+    // What cannot be looked at would be taken for what is not there.
+    if !rustix::process::geteuid().is_root() {
+        bail!("`nkudo doctor` has to be root, to look at everything\nhint: `sudo nkudo doctor`");
+    }
     let store = Store::new(&state_dir::state_dir(given));
     let only = arguments.id.as_ref();
     let facts = block_on(async { Ok(gather(&store, only, crate::programs::find).await) })?;

@@ -75,8 +75,10 @@ pub(super) fn with_lock<T>(
 
 /// Takes the lock, and says whom it waits for.
 pub(super) fn lock() -> anyhow::Result<Lock> {
-    apply::lock(|holder| {
-        tracing::info!("waiting for another nkudo (PID {holder}) to finish");
+    apply::lock(|holder| match holder {
+        // It has just taken it, or is none that says who it is.
+        "" => tracing::info!("waiting for another nkudo to finish"),
+        holder => tracing::info!("waiting for another nkudo (PID {holder}) to finish"),
     })
 }
 

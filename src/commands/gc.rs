@@ -28,7 +28,10 @@ pub fn run(gc: &Gc, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     for number in old.iter().filter(|number| !keep.contains(number)) {
         // One that this nkudo cannot read may be a newer nkudo's, and a way back to it.
         if let Err(err) = store.manifest(*number) {
-            tracing::warn!("generation {number} is kept: {err}");
+            let directory = store.directory(*number);
+            tracing::warn!(
+                "generation {number} is kept: {err}; `rm -r {directory}` removes it, if nobody needs it"
+            );
             continue;
         }
         let rendered = store.record(*number)?.map(|record| record.at);

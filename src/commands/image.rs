@@ -25,7 +25,7 @@ use crate::unit::RUNTIME_ROOT;
 use super::configured::configured;
 use super::disk::{bytes, current_host, disks_state_dir};
 use super::fetched::lock;
-use super::{Exit, print, print_json, state_dir};
+use super::{Exit, aside, print, print_json, state_dir};
 
 /// `nkudo image list --json`.
 #[derive(Debug, Serialize)]
@@ -100,7 +100,9 @@ pub fn list(listing: &Listing, given: Option<&Utf8Path>) -> anyhow::Result<Exit>
             images: rows,
         };
         print_json(&document)?;
-    } else if !rows.is_empty() {
+    } else if rows.is_empty() {
+        aside("there are no images");
+    } else {
         print(&table(&rows))?;
     }
     Ok(Exit::Done)

@@ -9,7 +9,7 @@ use crate::cli::Logs as Arguments;
 use crate::host::VmId;
 use crate::unit::{readiness_unit_name, vm_unit_name};
 
-use super::Exit;
+use super::{Exit, aside};
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let to_terminal = io::stdout().is_terminal();
@@ -31,9 +31,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         }
     }
     let ended = child.wait().context("cannot wait for journalctl")?;
-    // It ends with 1 where nothing matches, which is no failure: a VM may not have said anything yet.
     Ok(match ended.code() {
-        Some(0 | 1) | None => Exit::Done,
+        // Nothing matches, which is no failure: a VM may not have said anything yet.
+        Some(1) => {
+            let id = &arguments.id;
+            aside(&format!(
+                "the journal has nothing of VM {id} that was asked for; `nkudo status` lists the VMs"
+            ));
+            Exit::Done
+        }
+        Some(0) | None => Exit::Done,
         Some(_) => Exit::Failed,
     })
 }

@@ -74,6 +74,31 @@ impl From<Exit> for std::process::ExitCode {
 
 /// Runs the command. An error is one that the user can only read; main prints it.
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
+    verb(cli).map_err(|err| match what_now(&err) {
+        Some(hint) => anyhow::anyhow!("{err:#}\nhint: {hint}"),
+        None => err,
+    })
+}
+
+/// What to do about what the kernel refused, whatever it was asked for.
+fn what_now(err: &anyhow::Error) -> Option<&'static str> {
+    let mut causes = err.chain().filter_map(|cause| cause.downcast_ref());
+    causes.find_map(|cause: &io::Error| match cause.kind() {
+        io::ErrorKind::PermissionDenied if !rustix::process::geteuid().is_root() => {
+            Some("nkudo is for root: `sudo nkudo …`")
+        }
+        io::ErrorKind::StorageFull => Some(
+            "`nkudo doctor` says which filesystem is full; `nkudo gc` and `nkudo image gc` remove what is old. Run the \
+             command again then: it goes on where it was",
+        ),
+        io::ErrorKind::ReadOnlyFilesystem => Some(
+            "`journalctl -k` says why, where the kernel made it so: most often a disk with errors. VMs that run go on",
+        ),
+        _ => None,
+    })
+}
+
+fn verb(cli: Cli) -> anyhow::Result<Exit> {
     let state_dir = cli.state_dir.as_deref();
     match cli.command {
         Command::Check(configuration) => check::run(&configuration),
@@ -134,6 +159,12 @@ fn print(text: &str) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Says something to whoever looks, and not to the journal: a listing is no event.
+fn aside(text: &str) {
+    // Nobody is left to tell when standard error is gone.
+    let _ = writeln!(anstream::stderr(), "{text}");
 }
 
 /// Prints data for programs.

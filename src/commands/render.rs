@@ -62,5 +62,9 @@ fn who() -> String {
     ["SUDO_USER", "USER", "LOGNAME"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok())
-        .unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()))
+        .unwrap_or_else(|| match rustix::process::getuid().as_raw() {
+            // Of a unit, say.
+            0 => "root".to_owned(),
+            uid => format!("user {uid}"),
+        })
 }

@@ -18,7 +18,7 @@ use super::disk::{bytes, current_host, disks_state_dir};
 use super::fetched::lock;
 use super::restore::refuse_unsettled;
 use super::status::since;
-use super::{Exit, block_on, print, print_json, state_dir};
+use super::{Exit, aside, block_on, print, print_json, state_dir};
 
 pub fn take(of: &SnapshotOf, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     // No switch stops it meanwhile.
@@ -135,7 +135,9 @@ pub fn list(arguments: &Snapshots, given: Option<&Utf8Path>) -> anyhow::Result<E
             snapshots: rows,
         };
         print_json(&document)?;
-    } else if !rows.is_empty() {
+    } else if rows.is_empty() {
+        aside("there are no snapshots");
+    } else {
         print(&table(&rows))?;
     }
     Ok(Exit::Done)

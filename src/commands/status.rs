@@ -78,10 +78,15 @@ async fn look(
     store: &Store,
     connections: &Connections,
 ) -> anyhow::Result<Status> {
-    let mut current: Option<(u64, Manifest)> = match store.current()? {
-        Some(number) => Some((number, store.manifest(number)?)),
-        None => None,
-    };
+    let mut current: Option<(u64, Manifest)> = None;
+    let mut unreadable: Option<(u64, String)> = None;
+    if let Some(number) = store.current()? {
+        match store.manifest(number) {
+            Ok(manifest) => current = Some((number, manifest)),
+            // What runs is of systemd, and seen all the same.
+            Err(err) => unreadable = Some((number, format!("{:#}", anyhow::Error::from(err)))),
+        }
+    }
     let newest = store.newest()?;
     let hypervisor = current
         .as_ref()
@@ -117,6 +122,9 @@ async fn look(
         .as_ref()
         .map(|(number, manifest)| (*number, manifest));
     let mut status = status(current, newest, &observed, &closer);
+    if let Some((number, why)) = unreadable {
+        status = status.of_unreadable(number, why);
+    }
     if let Some(id) = only {
         status.vms.retain(|vm| vm.id == *id);
         if let Some((_, manifest)) = current {
@@ -124,6 +132,9 @@ async fn look(
             for vm in &mut status.vms {
                 vm.snapshots = kept.iter().map(|one| one.name.clone()).collect();
             }
+        }
+        if let (true, Some(why)) = (status.vms.is_empty(), &status.unreadable) {
+            bail!("{id} does not run, and whether it is declared is not known: {why}");
         }
         if status.vms.is_empty() {
             bail!("there is no VM {id}\nhint: `nkudo status` lists the VMs");
@@ -159,6 +170,9 @@ fn table(status: &Status) -> String {
         );
     }
     text.push('\n');
+    if let Some(why) = &status.unreadable {
+        let _ = writeln!(text, "what is declared is not known: {why}");
+    }
     for tuning in &status.tuning {
         let _ = writeln!(text, "{}\n    {}", tuning.text, tuning.remedy);
     }
@@ -358,7 +372,8 @@ fn remarks(vm: &VmStatus) -> Vec<String> {
     if vm.guest.is_some() {
         remarks.push("its guest panicked, and runs on".to_owned());
     }
-    if vm.state == State::Stopping {
+    // Without a VMM it is the unit's last step that runs.
+    if vm.state == State::Stopping && vm.main_pid.is_some() {
         remarks.push(format!(
             "its guest has its `stop-timeout`; `nkudo stop {} --force` does not wait for that",
             vm.id

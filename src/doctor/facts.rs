@@ -113,6 +113,8 @@ pub struct Sysctls {
 pub struct Filesystem {
     /// What of it is used: `the state directory`, `disk data of web`.
     pub uses: BTreeSet<String>,
+    /// Nothing can be written to it.
+    pub read_only: bool,
     pub size: u64,
     pub available: u64,
     pub inodes: u64,

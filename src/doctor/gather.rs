@@ -14,7 +14,7 @@ use super::facts::{
 use super::kernel;
 use crate::connections::Connections;
 use crate::generation::{Manifest, Store};
-use crate::host::{Boot, Disk, ProgramName, Vm, VmId};
+use crate::host::{Boot, Disk, DiskAccess, ProgramName, Vm, VmId};
 use crate::observe::{
     self, Detail, Hypervisor, PciDevices, capacity, closer, default_hugepage, meminfo, observe,
     page_pools,
@@ -94,10 +94,14 @@ async fn known(
     connections: &Connections,
     only: Option<&VmId>,
 ) -> anyhow::Result<HostState> {
-    let current = match store.current()? {
-        Some(number) => Some((number, store.manifest(number)?)),
-        None => None,
-    };
+    let mut current: Option<(u64, Manifest)> = None;
+    let mut unreadable: Option<(u64, String)> = None;
+    if let Some(number) = store.current()? {
+        match store.manifest(number) {
+            Ok(manifest) => current = Some((number, manifest)),
+            Err(err) => unreadable = Some((number, format!("{:#}", anyhow::Error::from(err)))),
+        }
+    }
     let manager = &connections.manager;
     let netlink = &connections.netlink;
     let mut observed = observe(&connections.bus, manager, netlink, None, Detail::Networks).await?;
@@ -112,7 +116,10 @@ async fn known(
     let referred = current
         .as_ref()
         .map(|(number, manifest)| (*number, manifest));
-    let status = status(referred, store.newest()?, &observed, &closer);
+    let mut status = status(referred, store.newest()?, &observed, &closer);
+    if let Some((number, why)) = unreadable {
+        status = status.of_unreadable(number, why);
+    }
     let names = ["nkudo-boot.service", "nkudo.slice", MACHINED];
     let files = manager.list_unit_files_by_patterns(&[], &names).await?;
     let state = |name: &str| {
@@ -268,7 +275,8 @@ fn filesystems(store: &Store, vms: &BTreeMap<VmId, Vm>) -> BTreeMap<Utf8PathBuf,
         ("/tmp".into(), "VMMs' own logs".to_owned()),
     ];
     for (id, vm) in vms {
-        for disk in &vm.disks {
+        let written = |disk: &&Disk| disk.access == DiskAccess::ReadWrite;
+        for disk in vm.disks.iter().filter(written) {
             places.push((
                 disk.path.as_path().to_owned(),
                 format!("disk {} of {id}", disk.name),
@@ -302,6 +310,9 @@ fn filesystems(store: &Store, vms: &BTreeMap<VmId, Vm>) -> BTreeMap<Utf8PathBuf,
             .entry(key.clone())
             .or_insert_with(|| Filesystem {
                 uses: BTreeSet::new(),
+                read_only: statistics
+                    .f_flag
+                    .contains(rustix::fs::StatVfsMountFlags::RDONLY),
                 size: statistics.f_blocks * statistics.f_frsize,
                 available: statistics.f_bavail * statistics.f_frsize,
                 inodes: statistics.f_files,

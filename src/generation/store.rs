@@ -21,11 +21,13 @@ pub enum StoreError {
         path: Utf8PathBuf,
         source: io::Error,
     },
-    #[error("there is no generation {number} in {directory}")]
+    #[error(
+        "there is no generation {number} in {directory}; `nkudo generations` lists those that there are"
+    )]
     Missing { number: u64, directory: Utf8PathBuf },
     #[error(
         "cannot read {path}: it is damaged, or of a nkudo that is newer or much older; \
-         `nkudo render` makes a generation anew"
+         `nkudo render` makes a generation anew, and `nkudo switch` switches to it"
     )]
     Manifest {
         path: Utf8PathBuf,

@@ -1,5 +1,7 @@
 //! Which generation a switch makes the host be.
 
+use serde_json::Value;
+
 use super::guest::Then;
 use super::host::{Host, LAN, same, vm, vm_alone};
 use super::machine::Networkd;
@@ -8,6 +10,7 @@ cases![
     a_switch_refuses_a_file_that_was_not_rendered,
     an_older_generation_can_be_switched_to,
     generations_are_listed_gone_back_to_and_removed,
+    what_runs_is_seen_though_the_generation_cannot_be_read,
 ];
 
 fn a_switch_refuses_a_file_that_was_not_rendered() {
@@ -138,4 +141,50 @@ fn generations_are_listed_gone_back_to_and_removed() {
     let error = &generations()["generations"][2]["error"];
     assert!(error.as_str().unwrap().contains("cannot read"), "{error}");
     assert_eq!(host.main_pid("web"), pid);
+}
+
+fn what_runs_is_seen_though_the_generation_cannot_be_read() {
+    let host = Host::with_web(Then::PowerOffWhenAsked, "");
+    let pid = host.main_pid("web");
+    let manifest = host.current_manifest();
+    host.machine.write(manifest, "{", 0o600);
+    for arguments in [&["status"][..], &["status", "web"]] {
+        let ran = host.nkudo(arguments).done().does_not_say("not declared");
+        assert!(ran.stdout.contains("running"), "{ran}");
+    }
+    let status = || -> Value {
+        serde_json::from_str(&host.nkudo(&["status", "--json"]).done().stdout).unwrap()
+    };
+    let seen = status();
+    assert_eq!(seen["generation"], 1);
+    let why = seen["unreadable"].as_str().unwrap();
+    assert!(why.contains("manifest.json"), "{seen}");
+    assert!(why.contains("`nkudo render`"), "{seen}");
+    assert_eq!(seen["vms"][0]["declared"], true, "{seen}");
+    host.nkudo(&["status", "db"])
+        .ended(1)
+        .says("whether it is declared is not known");
+    let ran = host.nkudo(&["doctor"]).ended(1);
+    assert!(ran.stdout.contains("fail declared: "), "{ran}");
+    assert!(!ran.stdout.contains("not declared"), "{ran}");
+    // As it is told to.
+    host.nkudo(&["render"]).done();
+    host.nkudo(&["switch"]).done();
+    assert_eq!(host.main_pid("web"), pid);
+    assert_eq!(status()["unreadable"], Value::Null);
+    // A link that leads nowhere is the same.
+    host.machine
+        .ok(&["ln", "-sfn", "generations/9", "/var/lib/nkudo/current"]);
+    let seen = status();
+    assert_eq!(seen["vms"][0]["state"], "running");
+    assert!(seen["unreadable"].is_string(), "{seen}");
+    host.nkudo(&["switch"]).done();
+    assert_eq!(host.main_pid("web"), pid);
+    // No VM runs from it any more.
+    host.nkudo(&["restart", "web"]).done();
+    host.nkudo(&["gc", "--keep", "1"])
+        .done()
+        .says("rm -r /var/lib/nkudo/generations/1");
+    host.machine
+        .ok(&["rm", "-r", "/var/lib/nkudo/generations/1"]);
 }

@@ -174,7 +174,9 @@ fn networkd_is_not_started_where_it_is_asked_for_and_off() {
 fn without_root_nothing_happens() {
     let host = with_one_vm(Networkd::On);
     let before = host.snapshot();
-    for command in ["switch", "stop", "render"] {
+    for command in [
+        "switch", "stop", "render", "status", "doctor", "diff", "pause",
+    ] {
         let mut argv = vec![
             "setpriv",
             "--reuid=nobody",
@@ -183,10 +185,13 @@ fn without_root_nothing_happens() {
             "nkudo",
             command,
         ];
-        if command == "stop" {
+        if ["stop", "pause"].contains(&command) {
             argv.push("old");
         }
-        Ran::of(&host.machine.run(&argv)).ended(1).says("error: ");
+        Ran::of(&host.machine.run(&argv))
+            .ended(1)
+            .says("error: ")
+            .says("sudo nkudo");
     }
     same(&before, &host.snapshot(), &"without root");
 }

@@ -14,6 +14,7 @@ cases![
     kvm_has_the_wrong_permissions,
     the_hypervisor_is_missing,
     the_disk_is_full,
+    the_state_directory_is_read_only,
     the_tap_or_the_bridge_is_gone,
     the_api_socket_is_dead,
     the_vmm_hangs_on_stop,
@@ -155,7 +156,8 @@ fn the_disk_is_full() {
     ]);
     host.nkudo(&["render"])
         .ended(1)
-        .says("No space left on device");
+        .says("No space left on device")
+        .says("`nkudo gc`");
     complaint(&host, &[], "disk-space", "/var/lib/nkudo");
     host.machine.ok(&["umount", "/var/lib/nkudo"]);
     no_complaint(&host, "disk-space");
@@ -163,11 +165,36 @@ fn the_disk_is_full() {
     host.nkudo(&["switch"]).done();
 }
 
+fn the_state_directory_is_read_only() {
+    let host = running();
+    let state = "/var/lib/nkudo";
+    host.machine.ok(&["mount", "--bind", state, state]);
+    host.machine.ok(&["mount", "-o", "remount,bind,ro", state]);
+    host.configure(&[LAN, &vm("web", "memory = \"96M\"")].concat());
+    host.nkudo(&["render"])
+        .ended(1)
+        .says("Read-only file system")
+        .says("VMs that run go on");
+    complaint(&host, &[], "disk-space", "/var/lib/nkudo is read-only");
+    // What is there already is enough to stop and start.
+    host.nkudo(&["restart", "web"]).done();
+    host.machine.ok(&["umount", state]);
+    no_complaint(&host, "disk-space");
+}
+
 fn the_tap_or_the_bridge_is_gone() {
     let host = running();
     host.machine.ok(&["ip", "link", "set", "nkt-web-0", "down"]);
     complaint(&host, &["web"], "vm web", "its TAP nkt-web-0 is down");
-    host.machine.ok(&["ip", "link", "set", "nkt-web-0", "up"]);
+    complaint(&host, &[], "network lan", "the TAP nkt-web-0 is down");
+    host.nkudo(&["switch"]).done().says("set nkt-web-0 up");
+    no_complaint(&host, "vm web");
+    // As NetworkManager leaves one that it has let go of.
+    host.machine
+        .ok(&["ip", "link", "set", "nkt-web-0", "down", "nomaster"]);
+    host.nkudo(&["switch"]).done();
+    host.tap_is_in("web", "nk-lan");
+    no_complaint(&host, "vm web");
     host.machine
         .ok(&["ip", "link", "set", "nkt-web-0", "nomaster"]);
     complaint(

@@ -24,7 +24,7 @@ pub fn checks(facts: &Facts, only: Option<&VmId>) -> Vec<Check> {
         HostState::Unknown(why) => checks.push(Check::fail(
             "declared",
             format!("what is declared cannot be compared with what there is: {why}"),
-            "run `nkudo doctor` as root, with systemd and D-Bus running",
+            "mend that, and look again",
         )),
         HostState::Known {
             manifest,
@@ -32,6 +32,13 @@ pub fn checks(facts: &Facts, only: Option<&VmId>) -> Vec<Check> {
             status,
             ..
         } => {
+            if let Some(why) = &status.unreadable {
+                checks.push(Check::fail(
+                    "declared",
+                    format!("what is declared is not known: {why}"),
+                    "`nkudo render` and `nkudo switch`; VMs that run are not touched by this, and start at no boot until then",
+                ));
+            }
             if let (Some(manifest), None) = (manifest, only) {
                 checks.extend(network::networks(facts, manifest, observed));
             }

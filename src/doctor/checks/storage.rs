@@ -22,6 +22,14 @@ pub(super) fn space(path: &str, filesystem: &Filesystem) -> Check {
         "`du -xh --max-depth=2 {path} | sort -h | tail` shows what takes it; `nkudo gc` removes old generations, \
          `journalctl --vacuum-size=1G` old logs"
     );
+    if filesystem.read_only {
+        return Check::fail(
+            name,
+            format!("{path} is read-only ({})", uses.join(", ")),
+            "`journalctl -k` says why, where the kernel made it so: most often a disk with errors; else \
+             `findmnt` shows how it is mounted",
+        );
+    }
     if filesystem.available < FULL {
         Check::fail(name, what, remedy)
     } else if filesystem.available < filesystem.size / 20 {

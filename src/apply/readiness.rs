@@ -13,8 +13,10 @@ use super::companion::Auxiliary;
 use super::vm::LONGEST_STOP;
 use crate::files;
 use crate::host::{OnTimeout, Ready, Vm, VmId};
-use crate::systemd::{ExtraFd, JobResult, is_named, is_no_such_unit, transient_properties};
-use crate::unit::{readiness, readiness_socket, readiness_unit_name, vm_unit_name};
+use crate::systemd::{
+    ExtraFd, Interface, JobResult, is_named, is_no_such_unit, property, transient_properties,
+};
+use crate::unit::{NOT_READY, readiness, readiness_socket, readiness_unit_name, vm_unit_name};
 
 impl Apply<'_> {
     /// Frees the unit's name, makes the socket at which the guest is heard, and returns the unit.
@@ -62,7 +64,17 @@ impl Apply<'_> {
             }
         };
         match result {
-            JobResult::Done => Ok(()),
+            JobResult::Done => {
+                if self.has_given_up(&unit).await? {
+                    tracing::warn!(
+                        nkudo_vm = %id,
+                        "VM {id} runs on, though its guest {} within {}; `nkudo logs {id} --console` shows what it does",
+                        vm.ready.not_ready(),
+                        vm.start_timeout
+                    );
+                }
+                Ok(())
+            }
             JobResult::Other(_) if vm.ready.on_timeout() == OnTimeout::Fail => {
                 // Its readiness unit does so already. What it said last is there then.
                 self.stop_unit(&vm_unit_name(id)).await?;
@@ -73,6 +85,30 @@ impl Apply<'_> {
                 );
             }
             JobResult::Other(result) => bail!("{unit} ended with `{result}`"),
+        }
+    }
+
+    /// Whether what waited for the guest did so in vain, and lets the VM go on.
+    async fn has_given_up(&self, unit: &str) -> anyhow::Result<bool> {
+        let connections = self.connections;
+        let asked = async {
+            let path = connections.manager.get_unit(unit).await?;
+            property(
+                &connections.bus,
+                &path,
+                Interface::Service,
+                "ExecMainStatus",
+            )
+            .await
+        };
+        match asked.await {
+            Ok(status) => {
+                let status: i32 = status;
+                Ok(status == i32::from(NOT_READY))
+            }
+            // Its VM has ended meanwhile.
+            Err(err) if is_no_such_unit(&err) => Ok(false),
+            Err(err) => Err(err).with_context(|| format!("cannot ask systemd how {unit} ended")),
         }
     }
 

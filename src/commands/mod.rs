@@ -46,6 +46,7 @@ use serde::Serialize;
 use crate::cli::{Cli, Command, DiskVerb, ImageVerb};
 use crate::plan::Request;
 use crate::steps::{self, StepExit};
+use crate::unit::NOT_READY;
 
 /// How a run of nkudo ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub enum Exit {
     VmsFailed,
     /// All was done, and something of the host is not as declared nevertheless; it has been named.
     HostDiffers,
+    /// Of the step that waits for a guest: see `NOT_READY`.
+    NotReady,
 }
 
 impl From<Exit> for std::process::ExitCode {
@@ -68,6 +71,7 @@ impl From<Exit> for std::process::ExitCode {
             Exit::BadConfiguration => 3,
             Exit::VmsFailed => 4,
             Exit::HostDiffers => 5,
+            Exit::NotReady => NOT_READY,
         })
     }
 }
@@ -138,6 +142,7 @@ fn verb(cli: Cli) -> anyhow::Result<Exit> {
         Command::Unit(step) => Ok(match block_on(steps::run(&step))? {
             StepExit::Done => Exit::Done,
             StepExit::Failed => Exit::Failed,
+            StepExit::NotReady => Exit::NotReady,
         }),
     }
 }

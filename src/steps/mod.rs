@@ -46,6 +46,8 @@ pub use verdict::{Ending, Verdict, VmmExit};
 pub enum StepExit {
     Done,
     Failed,
+    /// The guest was not ready in time, and goes on nevertheless.
+    NotReady,
 }
 
 pub async fn run(step: &UnitStep) -> anyhow::Result<StepExit> {

@@ -74,7 +74,7 @@ pub(super) async fn wait(context: &Context) -> anyhow::Result<StepExit> {
         }
         (Err(_), OnTimeout::Continue) => {
             tracing::warn!(nkudo_vm = %id, "{waited}; it goes on nevertheless");
-            StepExit::Done
+            StepExit::NotReady
         }
         (Err(_), OnTimeout::Fail) => {
             tracing::error!(nkudo_vm = %id, "{waited}, and `ready` says to fail then");

@@ -24,7 +24,7 @@ pub use companion::{
 pub use dhcp::{dhcp_digest, dhcp_unit, dhcp_unit_name, leases_file};
 pub use limits::{Limit, LimitValues, limit_values, read_limits};
 pub use property::{Property, Value};
-pub use readiness::{readiness, readiness_socket, readiness_unit_name};
+pub use readiness::{NOT_READY, readiness, readiness_socket, readiness_unit_name};
 pub use restoring::{Restoration, restoring};
 pub use setting::{Bind, Exec, Privilege, Section, Setting};
 pub use vm::{

@@ -114,6 +114,9 @@ fn property(key: &str, setting: &Setting) -> Property {
         Setting::CpuQuota { usec_per_sec } => {
             named("CPUQuotaPerSecUSec".to_owned(), Value::U64(*usec_per_sec))
         }
+        Setting::ExitStatus(status) => {
+            same(Value::ExitStatuses(vec![i32::from(*status)], Vec::new()))
+        }
         Setting::ExitSignal(_, number) => same(Value::ExitStatuses(Vec::new(), vec![*number])),
         Setting::DenyAnyAddress => same(Value::Addresses(vec![
             (AF_INET, vec![0; 4], 0),

@@ -21,6 +21,10 @@ use super::sandbox::HARDENED;
 use super::setting::{Bind, Exec, Privilege, Setting};
 use super::vm::{Builder, Programs, RUNTIME_ROOT, slice_name, text, words};
 
+/// How the unit's command ends where the guest was not ready in time and goes on nevertheless. It is no failure, and whoever
+/// starts the VM asks for it (`ExecMainStatus`).
+pub const NOT_READY: u8 = 75;
+
 pub fn readiness_unit_name(id: &VmId) -> String {
     format!("nkudo-ready@{id}.service")
 }
@@ -63,8 +67,9 @@ pub fn readiness(id: &VmId, vm: &Vm, programs: &Programs) -> Option<Unit> {
     unit.service("Type", text("oneshot"));
     unit.service("RemainAfterExit", Setting::Flag(true));
     unit.service("ExecStart", step("await", Privilege::Sandboxed));
-    if vm.ready.on_timeout() == OnTimeout::Fail {
-        unit.service("ExecStopPost", step("give-up", Privilege::Full));
+    match vm.ready.on_timeout() {
+        OnTimeout::Fail => unit.service("ExecStopPost", step("give-up", Privilege::Full)),
+        OnTimeout::Continue => unit.service("SuccessExitStatus", Setting::ExitStatus(NOT_READY)),
     }
     // It ends by itself before: then it is it that says what happened.
     let slack = Duration::from_secs(15);

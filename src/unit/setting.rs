@@ -49,6 +49,8 @@ pub enum Setting {
     CpuQuota {
         usec_per_sec: u64,
     },
+    /// An exit status that counts as success (`SuccessExitStatus=`).
+    ExitStatus(u8),
     /// A signal, in place of an exit status (`SuccessExitStatus=`, `RestartPreventExitStatus=`): its name and its number.
     ExitSignal(&'static str, i32),
     /// `IPAddressDeny=any`.

@@ -90,6 +90,7 @@ fn value(setting: &Setting) -> String {
         Setting::NoCapabilities => String::new(),
         Setting::IpcNamespacesOnly => "ipc".to_owned(),
         Setting::CpuQuota { usec_per_sec } => format!("{}%", usec_per_sec / 10_000),
+        Setting::ExitStatus(status) => status.to_string(),
         Setting::ExitSignal(name, _) => (*name).to_owned(),
         Setting::DenyAnyAddress => "any".to_owned(),
         Setting::Addresses(all) => {

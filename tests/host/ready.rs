@@ -241,7 +241,10 @@ fn a_guest_that_is_not_ready_in_time_runs_on() {
     let late = "ready = \"guest\"\nstart-timeout = \"3s\"\n";
     let switch = begin_switch(&host, &vm_alone("web", late));
     says(&host, "STATUS=Waiting for the disk");
-    ended(switch).done();
+    // Whoever starts it hears of it, though it is no failure.
+    ended(switch)
+        .done()
+        .says("VM web runs on, though its guest has not said that it is ready within 3s");
     assert_eq!(status(&host)["state"], "running");
     let said = journal(&host);
     assert!(

@@ -75,10 +75,16 @@ impl Apply<'_> {
                 tracing::info!(nkudo_vm = %id, "started {id} in {took:.2} s");
                 Ok(())
             }
-            Err(why) => Err(Failure {
-                why,
-                journal_since: Some(since),
-            }),
+            Err(why) => {
+                // Nothing else would tell later that it was to run, and why it does not.
+                if let Ok(None) = self.loaded(&vm_unit_name(id)).await {
+                    run_files::note_obstacles(id, &[format!("{why:#}")]).map_err(Failure::of)?;
+                }
+                Err(Failure {
+                    why,
+                    journal_since: Some(since),
+                })
+            }
         }
     }
 
@@ -129,7 +135,7 @@ impl Apply<'_> {
             .manager
             .start_transient_unit(&unit.name, "fail", &properties, &companions)
             .await
-            .with_context(|| format!("systemd does not take the unit {}", unit.name))?;
+            .map_err(|err| refused(&unit.name, err))?;
         effect();
         // PID 1 has copies of the TAPs now; one kept here would keep them alive after a stop.
         drop((properties, companions));
@@ -360,4 +366,13 @@ fn now() -> u64 {
         .map_or(0, |since| {
             u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
         })
+}
+
+/// Why systemd does not take a unit. One of nkudo's is good by itself.
+fn refused(unit: &str, err: zbus::Error) -> anyhow::Error {
+    let is_bad = is_named(&err, "org.freedesktop.systemd1.BadUnitSetting");
+    let drop_in =
+        "; a drop-in of the administrator's may be why (`ls /etc/systemd/system/nkudo-vm@*.d`)";
+    let drop_in = if is_bad { drop_in } else { "" };
+    anyhow::Error::new(err).context(format!("systemd does not take the unit {unit}{drop_in}"))
 }

@@ -82,6 +82,8 @@ fn sysctls_seen() -> Result<BTreeMap<String, String>, ObserveError> {
         .iter()
         .map(|family| format!("net/{family}/conf/all/forwarding"))
         .collect();
+    // Whether the kernel has it: there may be no link yet on which it could be seen.
+    names.push("net/ipv6/conf/all/force_forwarding".to_owned());
     for (family, keys) in [
         ("ipv4", ["forwarding"].as_slice()),
         // The first from Linux 6.17 on.

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use camino::Utf8PathBuf;
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -22,7 +23,7 @@ pub struct Observed {
     /// The units of VMs that systemd has loaded.
     pub units: BTreeMap<VmId, Unit>,
     /// Unit files that would take the name of a VM's transient unit: a template, a mask, a file.
-    pub unit_files: Vec<String>,
+    pub unit_files: Vec<Utf8PathBuf>,
     /// Every link of the host, by name.
     pub links: BTreeMap<String, Link>,
     /// nkudo's files for networkd, by name.

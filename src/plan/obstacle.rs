@@ -115,10 +115,10 @@ pub enum Obstacle {
     )]
     ForeignTransient { vm: VmId, name: String },
     #[error(
-        "the unit file {0} takes the names of VMs' units, which have to be free; remove it, or \
-         `systemctl unmask` it, and run `systemctl daemon-reload`"
+        "the unit file {0} takes the names of VMs' units, which have to be free; remove it, or, where it is a link to \
+         /dev/null, `systemctl unmask {name}`, and run `systemctl daemon-reload`", name = .0.file_name().unwrap_or_default()
     )]
-    UnitFile(String),
+    UnitFile(Utf8PathBuf),
     #[error(
         "disk {disk} of VM {vm} is {is} large, and its `size` is {wanted}: a disk is never made smaller; write \
          `size = \"{is}\"`, or make it anew with `nkudo recreate`"
@@ -291,7 +291,9 @@ impl Obstacle {
             Self::NoProgram { vms, .. } => vms.clone(),
             // A template is in the way of all.
             Self::UnitFile(file) => {
-                let id = file.strip_prefix("nkudo-vm@");
+                let id = file
+                    .file_name()
+                    .and_then(|name| name.strip_prefix("nkudo-vm@"));
                 let id = id.and_then(|id| id.strip_suffix(".service")?.parse().ok());
                 id.into_iter().collect()
             }
@@ -397,9 +399,11 @@ pub(super) fn obstacles(
     obstacles.extend(storage::obstacles(plan, wanted, observed));
     obstacles.extend(pci::obstacles(plan, wanted, observed));
     obstacles.extend(needs::obstacles(plan, wanted, observed));
-    let takes_a_name = |file: &&String| {
-        file.as_str() == "nkudo-vm@.service"
-            || plan.vms.keys().any(|id| vm_unit_name(id) == file.as_str())
+    // A unit that is there already has its name, and stops all the same.
+    let takes_a_name = |file: &&Utf8PathBuf| {
+        let name = file.file_name().unwrap_or_default();
+        let is_of_a_vm = || plan.vms.keys().any(|id| vm_unit_name(id) == name);
+        !matches!(request, Request::Stop(_)) && (name == "nkudo-vm@.service" || is_of_a_vm())
     };
     obstacles.extend(
         observed

@@ -10,6 +10,7 @@ use super::until::until;
 
 cases![
     another_address_reaches_the_bridge_and_restarts_nothing,
+    both_families_are_passed_on_at_once,
     another_network_moves_the_tap_while_the_vm_runs,
     what_was_done_by_hand_is_mended,
     several_nics_have_a_tap_each_in_their_bridges,
@@ -56,6 +57,17 @@ fn another_address_reaches_the_bridge_and_restarts_nothing() {
         host.switch_to(&[other, &web].concat()).done();
         has_addresses(&host, "nk-lan", &["10.1.2.1/24", "fd00:100::1/64"]);
         assert_eq!(host.main_pid("web"), pid);
+        host.nkudo(&["switch"]).done().says("nothing to do");
+    }
+}
+
+/// On a host with no other link, too: what a kernel of 6.17 or newer can do is not seen by a link there.
+fn both_families_are_passed_on_at_once() {
+    for networkd in [Networkd::On, Networkd::Off] {
+        let host = Host::boot(networkd);
+        let nat =
+            "[network.lan]\naddress = [\"192.168.100.1/24\", \"fd00:100::1/64\"]\nnat = true\n";
+        host.switch_to(nat).done();
         host.nkudo(&["switch"]).done().says("nothing to do");
     }
 }

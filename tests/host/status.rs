@@ -1,5 +1,9 @@
 //! `nkudo status`: what it says of VMs, and how that is printed.
 
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
 use super::guest::Then;
 use super::host::{Host, LAN, unit, vm};
 use super::machine::Networkd;
@@ -9,6 +13,7 @@ cases![
     a_status_says_what_a_vm_is_uses_and_has,
     why_a_vm_ended_is_shown_when_it_is_gone,
     a_status_of_vms_that_run_runs_no_program,
+    documents_have_the_keys_that_they_are_said_to_have,
 ];
 
 fn a_status_says_what_a_vm_is_uses_and_has() {
@@ -84,6 +89,60 @@ fn a_status_says_what_a_vm_is_uses_and_has() {
         details.stdout.contains("nkt-web-0, which is missing"),
         "{details}"
     );
+    // One that systemd does not take leaves no unit that could tell.
+    host.machine
+        .write(path, "[Service]\nExecStart=/bin/true\n", 0o644);
+    host.nkudo(&["restart", "web"])
+        .ended(4)
+        .says("a drop-in of the administrator's may be why");
+    let web = host.status(&[]);
+    assert_eq!(web["state"], "failed", "{web}");
+    let why = web["obstacle"].as_str().unwrap();
+    assert!(why.contains("systemd does not take the unit"), "{web}");
+    host.machine.ok(&["rm", path]);
+    host.nkudo(&["start", "web"]).done();
+    assert_eq!(host.status(&[])["obstacle"], Value::Null);
+}
+
+/// A document for programs has the keys that its description has, and no others.
+fn documents_have_the_keys_that_they_are_said_to_have() {
+    let host = Host::with_web(Then::PowerOffWhenAsked, "");
+    host.has_heard("web", "192.168.100.10");
+    let status = include_str!("../../docs/status.md");
+    let networking = include_str!("../../docs/networking.md");
+    for (said, at, arguments) in [
+        (status, 0, &["status", "--json"][..]),
+        (status, 1, &["doctor", "--json"]),
+        (networking, 0, &["status", "--network", "--json"]),
+    ] {
+        let block = said.split("```json\n").nth(at + 1).unwrap();
+        let block = block.split("```").next().unwrap();
+        let said: Value = serde_json::from_str(block).unwrap();
+        let is: Value = serde_json::from_str(&host.nkudo(arguments).stdout).unwrap();
+        assert_same_keys(&said, &is, &arguments.join(" "));
+    }
+}
+
+/// Of lists the first elements are compared, where both have one; of others than tables nothing is.
+#[track_caller]
+fn assert_same_keys(said: &Value, is: &Value, place: &str) {
+    match (said, is) {
+        (Value::Object(said), Value::Object(is)) => {
+            let keys = |table: &serde_json::Map<String, Value>| -> BTreeSet<String> {
+                table.keys().cloned().collect()
+            };
+            assert_eq!(keys(said), keys(is), "{place}");
+            for (key, said) in said {
+                assert_same_keys(said, &is[key], &format!("{place} {key}"));
+            }
+        }
+        (Value::Array(said), Value::Array(is)) => {
+            for (said, is) in said.iter().zip(is).take(1) {
+                assert_same_keys(said, is, place);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn why_a_vm_ended_is_shown_when_it_is_gone() {

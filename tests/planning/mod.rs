@@ -84,7 +84,11 @@ pub(crate) fn observed(before: &Manifest, after: &Manifest, differs: &Differs) -
             },
         },
         units: BTreeMap::new(),
-        unit_files: differs.unit_files.clone(),
+        unit_files: differs
+            .unit_files
+            .iter()
+            .map(|name| camino::Utf8Path::new("/etc/systemd/system").join(name))
+            .collect(),
         links: links(before),
         networkd_files: nkudo::network::files(&before.host, backend),
         remains: BTreeMap::new(),

@@ -121,7 +121,10 @@ pub(super) fn units(
         checks.push(Check::fail(
             "unit-files",
             format!("the unit file {file} takes the name of a VM's transient unit"),
-            format!("remove it (`systemctl cat {file}` shows where it is), then `systemctl daemon-reload`"),
+            format!(
+                "remove it, or, where it is a link to /dev/null, `systemctl unmask {}`; then `systemctl daemon-reload`",
+                file.file_name().unwrap_or_default()
+            ),
         ));
     }
     checks

@@ -125,3 +125,41 @@ fn a_kernel_that_cannot_be_booted_here_and_files_that_are_missing_are_said() {
     assert!(!text.contains("VM d cannot boot"), "{text}");
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[test]
+fn a_disk_of_another_format_is_warned_of() {
+    let place = tempfile::tempdir().unwrap();
+    let file = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    for (name, first) in [
+        ("vmlinux", &b"\x7fELF\x02\x01\x01\0"[..]),
+        ("cloud.raw", b"QFI\xfb\0\0\0\x03"),
+        ("packed.raw", b"\xfd7zXZ\0"),
+        ("plain.raw", b"\xeb\x63\x90"),
+    ] {
+        let mut bytes = first.to_vec();
+        // x86_64 (ELF's e_machine).
+        bytes.resize(18, 0);
+        bytes.extend([62, 0]);
+        bytes.resize(4096, 0);
+        std::fs::write(file(name), bytes).unwrap();
+    }
+    let kernel = file("vmlinux");
+    let disks: String = ["cloud.raw", "packed.raw", "plain.raw"]
+        .map(|name| format!("[[vm.web.disk]]\npath = \"{}\"\n", file(name)))
+        .concat();
+    let toml = file("nkudo.toml");
+    std::fs::write(&toml, format!("[vm.web]\nkernel = \"{kernel}\"\n{disks}")).unwrap();
+    let output = check(&[&toml]);
+    let said = said(&output);
+    assert!(said.contains("it is a qcow2 file"), "{said}");
+    assert!(
+        said.contains("packed.raw of VM web is compressed (xz)"),
+        "{said}"
+    );
+    assert!(!said.contains("plain.raw"), "{said}");
+    assert!(said.contains("no mistakes, 2 warnings"), "{said}");
+    assert!(output.status.success(), "{said}");
+    assert_eq!(check(&["--strict", &toml]).status.code(), Some(1));
+    let elsewhere = check(&["--strict", "--elsewhere", &toml]);
+    assert!(elsewhere.status.success());
+}

@@ -50,6 +50,17 @@ pub fn run(check: &Check) -> anyhow::Result<Exit> {
             return Ok(Exit::Failed);
         }
     }
+    let surprises = if check.elsewhere {
+        Vec::new()
+    } else {
+        host_files::surprises(&host)
+    };
+    for surprise in &surprises {
+        tracing::warn!("{surprise}");
+    }
+    if check.strict && !surprises.is_empty() {
+        return Ok(Exit::Failed);
+    }
     for obstacle in &too_old {
         tracing::error!("{obstacle}");
     }
@@ -73,7 +84,7 @@ pub fn run(check: &Check) -> anyhow::Result<Exit> {
         count(host.vms.len(), "VM"),
         count(host.networks.len(), "network"),
     );
-    let but = match warnings.len() {
+    let but = match warnings.len() + surprises.len() {
         0 => String::new(),
         number => format!(", {}", count(number, "warning")),
     };

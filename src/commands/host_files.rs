@@ -8,7 +8,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use camino::Utf8Path;
 
 use crate::boot_file::{self, Role};
-use crate::host::{AbsolutePath, Boot, DiskOrigin, Host, ImageFile, Location, Ready, VmId};
+use crate::disk::{BadImage, check_image};
+use crate::host::{AbsolutePath, Boot, Disk, DiskOrigin, Host, ImageFile, Location, Ready, VmId};
 
 /// What is wrong with them, a sentence each.
 pub(super) fn mistakes(host: &Host) -> Vec<String> {
@@ -73,6 +74,28 @@ pub(super) fn mistakes(host: &Host) -> Vec<String> {
         }
     }
     mistakes
+}
+
+/// Disks that are there and are no image of the format that is declared: their guests see rubbish, or nothing boots. It is
+/// no mistake, since a guest may write to its disk what it likes.
+pub(super) fn surprises(host: &Host) -> Vec<String> {
+    let disks = host.vms.iter().flat_map(|(id, vm)| {
+        let there = |disk: &&Disk| disk.origin == DiskOrigin::Existing;
+        vm.disks.iter().filter(there).map(move |disk| (id, disk))
+    });
+    disks
+        .filter(|(_, disk)| fs::metadata(disk.path.as_path()).is_ok_and(|file| file.is_file()))
+        .filter_map(|(id, disk)| {
+            let err = check_image(disk.path.as_path(), disk.format).err()?;
+            let path = &disk.path;
+            Some(match err.downcast_ref() {
+                Some(BadImage::Compressed(how)) => format!(
+                    "the disk {path} of VM {id} is compressed ({how}); unpack it, or declare it as an image"
+                ),
+                _ => format!("the disk {path} of VM {id}: {err:#}"),
+            })
+        })
+        .collect()
 }
 
 /// A VM whose guest cannot say that it is ready: cloud-hypervisor hands the credential over in the tables of a PC's

@@ -30,6 +30,11 @@ pub(super) fn read(configuration: &Configuration) -> anyhow::Result<Vec<Source>>
 }
 
 fn default_files() -> anyhow::Result<Vec<Utf8PathBuf>> {
+    if !Utf8Path::new(FILE).exists() {
+        bail!(
+            "there is no {FILE}\nhint: nkudo.toml(5) begins with a whole file; another than that is named on the command line"
+        );
+    }
     let mut files = vec![Utf8PathBuf::from(FILE)];
     files.extend(drop_ins(Utf8Path::new(DROP_INS))?);
     Ok(files)

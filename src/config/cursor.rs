@@ -50,10 +50,19 @@ impl<'a> Value<'a> {
             DeValue::Table(_) => "a table",
         };
         let message = format!("`{}`: expected {expected}, found {found}", self.key);
-        self.sink.report(
-            self.diagnostic(message)
-                .label(format!("expected {expected}")),
-        );
+        let mut wrong = self
+            .diagnostic(message)
+            .label(format!("expected {expected}"));
+        if let Some(text) = self.found.as_str() {
+            let is_number = expected.starts_with("an integer") && text.parse::<i64>().is_ok();
+            let is_boolean = expected.starts_with("`true`") && text.parse::<bool>().is_ok();
+            if is_number || is_boolean {
+                wrong = wrong.hint(format!("write it without quotes: `{text}`"));
+            } else if expected.starts_with("an array of") && !expected.contains("tables") {
+                wrong = wrong.hint(format!("write it in brackets: `[{text:?}]`"));
+            }
+        }
+        self.sink.report(wrong);
     }
 
     pub(super) fn is_text(&self) -> bool {

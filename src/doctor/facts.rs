@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use camino::Utf8PathBuf;
 
+use super::ports::Listener;
 use crate::generation::Manifest;
 use crate::host::{Capacity, Size};
 use crate::observe::{Hypervisor, Observed, PagePool, PciDevices};
@@ -31,6 +32,8 @@ pub struct Facts {
     /// Averaged over a minute.
     pub load: Option<f64>,
     pub sysctls: Sysctls,
+    /// What the host's own programs listen on.
+    pub listeners: BTreeSet<Listener>,
     /// Those that nkudo or a VM writes to, by where they are mounted.
     pub filesystems: BTreeMap<Utf8PathBuf, Filesystem>,
     pub programs: Programs,

@@ -11,10 +11,11 @@ use super::facts::{
     Cgroups, DeviceNode, Distribution, Facts, FileFact, Filesystem, HostState, Kvm, Programs,
     Service, SystemdFacts,
 };
-use super::kernel;
+use super::ports::Listener;
+use super::{kernel, ports};
 use crate::connections::Connections;
 use crate::generation::{Manifest, Store};
-use crate::host::{Boot, Disk, DiskAccess, ProgramName, Vm, VmId};
+use crate::host::{Boot, Disk, DiskAccess, ProgramName, Proto, Vm, VmId};
 use crate::observe::{
     self, Detail, Hypervisor, PciDevices, capacity, closer, default_hugepage, meminfo, observe,
     page_pools,
@@ -58,12 +59,24 @@ pub async fn gather(
             .next()
             .and_then(|load| load.parse().ok()),
         sysctls: kernel::sysctls(),
+        listeners: listeners(),
         filesystems: filesystems(store, vms),
         programs: Programs(names.into_iter().map(|name| (name, find(name))).collect()),
         pci: pci_devices(vms),
         files: vms.values().flat_map(|vm| files(vm, manifest)).collect(),
         state,
     }
+}
+
+fn listeners() -> BTreeSet<Listener> {
+    let tables = [
+        (Proto::Tcp, "/proc/net/tcp"),
+        (Proto::Tcp, "/proc/net/tcp6"),
+        (Proto::Udp, "/proc/net/udp"),
+        (Proto::Udp, "/proc/net/udp6"),
+    ];
+    let listeners = tables.map(|(proto, table)| ports::listeners(proto, &read(table)));
+    listeners.into_iter().flatten().collect()
 }
 
 /// What cannot be read is not there.

@@ -8,6 +8,7 @@ mod gather;
 mod kernel;
 mod machined;
 mod pci;
+mod ports;
 mod vm;
 
 use serde::Serialize;
@@ -20,6 +21,7 @@ pub use facts::{
     Service, SysctlFile, Sysctls, SystemdFacts,
 };
 pub use gather::gather;
+pub use ports::Listener;
 
 /// `nkudo doctor --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -7,14 +7,14 @@ use camino::Utf8Path;
 use super::Check;
 use super::checks::install;
 use super::facts::{Facts, FileFact, HostState};
-use crate::host::{AbsolutePath, Boot, Vm};
+use crate::host::{AbsolutePath, Autostart, Boot, Vm};
 use crate::observe::LinkKind;
 use crate::status::{LinkStatus, State, VmStatus};
 
 pub(super) fn checks(facts: &Facts, status: &VmStatus, declared: Option<&Vm>) -> Vec<Check> {
     let name = format!("vm {}", status.id);
     let id = &status.id;
-    let mut checks = vec![state(&name, status)];
+    let mut checks = vec![state(&name, status, declared)];
     if let Some(vm) = declared {
         checks.extend(files(facts, &name, vm));
         checks.extend(companions(facts, &name, vm));
@@ -70,7 +70,7 @@ fn is_macvtap(facts: &Facts, tap: &str) -> bool {
     link.is_some_and(|link| link.kind == LinkKind::Macvtap)
 }
 
-fn state(name: &str, status: &VmStatus) -> Check {
+fn state(name: &str, status: &VmStatus, declared: Option<&Vm>) -> Check {
     let id = &status.id;
     let last = status
         .last_exit
@@ -125,6 +125,9 @@ fn state(name: &str, status: &VmStatus) -> Check {
             format!("wait for its `stop-timeout`, or `nkudo stop {id} --force`"),
         ),
         State::Stopped if status.held => Check::ok(name, "it is stopped, as somebody wished"),
+        State::Stopped if declared.is_some_and(|vm| vm.autostart == Autostart::No) => {
+            Check::ok(name, "it is stopped, and `autostart` is false")
+        }
         State::Stopped => Check::warn(
             name,
             format!("it is stopped{cause}"),

@@ -10,6 +10,7 @@ use super::until::until;
 
 cases![
     networks_are_compared_with_what_is_declared,
+    a_port_that_a_program_of_the_hosts_listens_on_is_told_of,
     huge_pages_that_vms_want_are_counted,
     settings_are_compared_with_the_kernels_and_with_other_files,
     shares_and_tpms_need_their_directory_and_their_program,
@@ -127,6 +128,54 @@ fn networks_are_compared_with_what_is_declared() {
         }
         says(&host, "network lan", &[fine]);
     }
+}
+
+fn a_port_that_a_program_of_the_hosts_listens_on_is_told_of() {
+    let host = Host::boot(Networkd::On);
+    let forward = "[network.lan]\naddress = [\"192.168.100.1/24\"]\nforward = [{ port = 8080, to = \"web:80\" }]\n\
+                   [vm.web]\nkernel = \"/srv/guests/web\"\nautostart = false\n\
+                   nic = [{ network = \"lan\", address = \"192.168.100.10\" }]\n";
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.switch_to(forward).done();
+    says(&host, "network lan", &["ok the bridge nk-lan is up"]);
+    // What is declared not to start is no complaint.
+    says(
+        &host,
+        "vm web",
+        &["ok it is stopped, and `autostart` is false"],
+    );
+    let serve = |address: &str| {
+        let unit = "--unit=listener";
+        let argv = [
+            "systemd-run",
+            "-q",
+            unit,
+            "python3",
+            "-m",
+            "http.server",
+            "-b",
+            address,
+            "8080",
+        ];
+        host.machine.ok(&argv);
+        until("it listens", || {
+            let found = host.machine.ok(&["ss", "-ltn", "sport = :8080"]);
+            if found.contains("LISTEN") {
+                Ok(())
+            } else {
+                Err(found)
+            }
+        });
+    };
+    serve("0.0.0.0");
+    let warned =
+        "warn port 8080/tcp is forwarded to VM web, and a program of the host listens on it too";
+    says(&host, "network lan", &[warned]);
+    host.machine.ok(&["systemctl", "stop", "listener"]);
+    // That one is reached as before.
+    serve("127.0.0.1");
+    says(&host, "network lan", &["ok the bridge nk-lan is up"]);
+    assert!(!said(&host, "network lan").contains("warn"));
 }
 
 fn huge_pages_that_vms_want_are_counted() {

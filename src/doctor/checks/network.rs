@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use super::{declare, install};
-use crate::doctor::Check;
 use crate::doctor::facts::{Distribution, Facts};
+use crate::doctor::{Check, ports};
 use crate::generation::Manifest;
 use crate::host::{Family, Host, Network, NetworkKind, NetworkName};
 use crate::network;
@@ -45,7 +45,15 @@ pub(super) fn networks(facts: &Facts, manifest: &Manifest, observed: &Observed) 
     let mut checks: Vec<Check> = host
         .networks
         .iter()
-        .map(|(name, network)| one(name, network, host, observed, &differences))
+        .flat_map(|(name, network)| {
+            let mut checks = vec![one(name, network, host, observed, &differences)];
+            checks.extend(ports::taken(
+                &format!("network {name}"),
+                network,
+                &facts.listeners,
+            ));
+            checks
+        })
         .collect();
     checks.extend(rules(facts, host, observed, &differences));
     checks.extend(forwarding(host, observed, &differences));

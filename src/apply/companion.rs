@@ -8,9 +8,10 @@ use camino::Utf8Path;
 use zbus::Variant;
 
 use super::{Apply, run_files};
+use crate::connections::Connections;
 use crate::files;
 use crate::host::{Vm, VmId};
-use crate::systemd::transient_properties;
+use crate::systemd::{Jobs, transient_properties};
 use crate::unit::{
     companion_root, companions, companions_directory, readiness_unit_name, sockets_directory,
 };
@@ -55,10 +56,10 @@ impl Apply<'_> {
     }
 }
 
-impl Apply<'_> {
+impl Connections {
     /// Stops what is left of a VM's companions. systemd does it by itself, but not to one that waits for
     /// its restart at that moment.
-    pub(super) async fn stop_companions(&self, id: &VmId) -> anyhow::Result<()> {
+    pub(super) async fn stop_companions(&self, jobs: &Jobs, id: &VmId) -> anyhow::Result<()> {
         // A VM that has had none has no such directory, and costs no call.
         if !companions_directory().join(id.as_str()).is_dir() {
             return Ok(());
@@ -69,14 +70,17 @@ impl Apply<'_> {
             readiness_unit_name(id),
         ];
         let patterns = patterns.each_ref().map(String::as_str);
-        let loaded = self
-            .connections
-            .manager
-            .list_units_by_patterns(&[], &patterns);
+        let loaded = self.manager.list_units_by_patterns(&[], &patterns);
         for listing in loaded.await.context("cannot list the VM's companions")? {
-            self.unload(&listing.0).await?;
+            self.unload(jobs, &listing.0).await?;
         }
         Ok(())
+    }
+}
+
+impl Apply<'_> {
+    pub(super) async fn stop_companions(&self, id: &VmId) -> anyhow::Result<()> {
+        self.connections.stop_companions(self.jobs, id).await
     }
 
     /// Removes all of a VM that does not run and is in no file any more.

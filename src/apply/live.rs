@@ -37,7 +37,9 @@ impl Apply<'_> {
             .vms
             .iter()
             .filter(|(id, step)| {
-                (!step.live.is_empty() || step.becomes.is_some()) && !outcome.vms.contains_key(*id)
+                (!step.live.is_empty() || step.becomes.is_some())
+                    && !outcome.vms.contains_key(*id)
+                    && !outcome.stopped.contains(*id)
             })
             .collect();
         let mut changed: Vec<(&VmId, &VmStep)> = Vec::new();
@@ -51,6 +53,9 @@ impl Apply<'_> {
                 progress.advance();
                 match done {
                     Ok(()) => changed.push((id, step)),
+                    Err(_) if self.was_stopped(id).await => {
+                        outcome.stopped.insert(id.clone());
+                    }
                     Err(err) => {
                         outcome.fail(
                             id,

@@ -18,9 +18,11 @@ mod run_files;
 mod seed;
 mod services;
 mod shutdown;
+mod stop;
 mod storage;
 mod tuning;
 mod vm;
+mod vm_lock;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -38,9 +40,11 @@ use crate::unit::Restoration;
 
 pub use not_ready::give_up;
 pub use outcome::{Failure, Outcome};
-pub use run_files::{Lock, hold, is_held, lock, release};
+pub use run_files::{Hold, Lock, held_by, hold, lock, release, try_lock};
 pub use shutdown::shut_down;
+pub use stop::{Stopped, stop};
 pub use storage::NoImage;
+pub use vm_lock::{Doing, Holder, VmLock, holder, lock_vm, try_lock_vm, until_free};
 
 /// What is carried out, and on what.
 #[derive(Debug)]
@@ -142,7 +146,11 @@ impl Apply<'_> {
         }
         self.give_devices_back(plan, &mut outcome).await;
         for (id, failure) in not_grown {
-            outcome.vms.entry(id).or_insert(failure);
+            if self.was_stopped(&id).await {
+                outcome.stopped.insert(id);
+            } else {
+                outcome.vms.entry(id).or_insert(failure);
+            }
         }
         if let Err(err) = run_files::end_stops() {
             outcome.host.push(err);
@@ -201,13 +209,23 @@ impl Apply<'_> {
         while let Some((id, done)) = all.next().await {
             progress.advance();
             match done {
-                Some(Ok(())) => {}
+                Some(Ok(Done::AsPlanned)) => {}
+                Some(Ok(Done::StoppedMeanwhile)) => {
+                    outcome.stopped.insert(id.clone());
+                }
                 Some(Err(failure)) => outcome.fail(id, failure),
                 None => outcome.leave_out(std::slice::from_ref(id)),
             }
             goes_on.set(outcome.goes_on(plan));
         }
     }
+}
+
+/// How it went with one VM.
+enum Done {
+    AsPlanned,
+    /// Somebody has stopped it, and it stays so.
+    StoppedMeanwhile,
 }
 
 /// Those that nothing has gone wrong with yet.

@@ -16,6 +16,8 @@ pub struct Outcome {
     pub refused: BTreeMap<String, Refusal>,
     /// What is not as declared, though all was done, in words.
     pub differs: Vec<String>,
+    /// VMs that were to start or change, and that somebody has stopped meanwhile: they stay so.
+    pub stopped: BTreeSet<VmId>,
     /// VMs whose turn did not come, because another one failed before and nothing was to be done
     /// after that.
     pub left_out: BTreeSet<VmId>,

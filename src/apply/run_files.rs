@@ -1,11 +1,13 @@
 //! What nkudo keeps in /run/nkudo: the lock, booted specifications, root directories, held VMs.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 
+use super::vm_lock::{self, Doing, lock_vm};
 use super::{companion, seed};
 use crate::booted::Booted;
 use crate::files;
@@ -29,15 +31,8 @@ pub struct Lock(#[expect(dead_code, reason = "it is held, not read")] File);
 /// Takes the lock that lets one nkudo at a time change the host. `waiting` is called with the PID
 /// of whoever has it, before waiting for that.
 pub fn lock(waiting: impl FnOnce(&str)) -> anyhow::Result<Lock> {
-    let path = Utf8Path::new(RUNTIME_ROOT).join("lock");
-    let take = || -> io::Result<File> {
-        files::ensure_directory(Utf8Path::new(RUNTIME_ROOT), 0o755)?;
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)?;
+    let take = || -> io::Result<Lock> {
+        let file = lock_file()?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -48,20 +43,53 @@ pub fn lock(waiting: impl FnOnce(&str)) -> anyhow::Result<Lock> {
             }
             Err(TryLockError::Error(err)) => return Err(err),
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())?;
-        Ok(file)
+        taken(file)
     };
-    take()
-        .map(Lock)
-        .with_context(|| format!("cannot take the lock {path}"))
+    take().with_context(cannot_lock)
 }
 
-pub(super) fn ensure_directories() -> anyhow::Result<()> {
-    let ensure = |path: &Utf8Path, mode| {
-        files::ensure_directory(path, mode).with_context(|| format!("cannot make {path}"))
+/// The same, unless somebody has it.
+pub fn try_lock() -> anyhow::Result<Option<Lock>> {
+    let take = || -> io::Result<Option<Lock>> {
+        let file = lock_file()?;
+        match file.try_lock() {
+            Ok(()) => taken(file).map(Some),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(err)) => Err(err),
+        }
     };
+    take().with_context(cannot_lock)
+}
+
+fn lock_path() -> Utf8PathBuf {
+    Utf8Path::new(RUNTIME_ROOT).join("lock")
+}
+
+fn cannot_lock() -> String {
+    let path = lock_path();
+    format!("cannot take the lock {path}")
+}
+
+fn lock_file() -> io::Result<File> {
+    files::ensure_directory(Utf8Path::new(RUNTIME_ROOT), 0o755)?;
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(lock_path())
+}
+
+/// Notes who has it.
+fn taken(mut file: File) -> io::Result<Lock> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(Lock(file))
+}
+
+/// To be called by whoever has the lock: what others have not finished writing is swept away.
+pub(super) fn ensure_directories() -> anyhow::Result<()> {
     let root = Utf8Path::new(RUNTIME_ROOT);
     ensure(root, 0o755)?;
     // The steps of VMs' units read them, as the VMs' users. They say no more than the units do.
@@ -99,6 +127,10 @@ pub(super) fn ensure_directories() -> anyhow::Result<()> {
             .with_context(|| format!("cannot change the mode of {path}"))?;
     }
     Ok(())
+}
+
+fn ensure(path: &Utf8Path, mode: u32) -> anyhow::Result<()> {
+    files::ensure_directory(path, mode).with_context(|| format!("cannot make {path}"))
 }
 
 /// The directory that becomes the VM's root directory. systemd makes the mount points in it, and
@@ -159,6 +191,8 @@ fn gc_roots_directory(id: &VmId) -> Utf8PathBuf {
 
 /// Removes all of a VM that does not run and is in no file any more.
 pub(super) fn remove(id: &VmId) -> anyhow::Result<()> {
+    // First, while there is something by which it is known.
+    vm_lock::remove(id)?;
     let root = root_directory(id);
     files::remove_empty_tree(&root).with_context(|| format!("cannot remove {root}"))?;
     let booted = Booted::path(id);
@@ -175,9 +209,19 @@ pub(super) fn remove(id: &VmId) -> anyhow::Result<()> {
 /// Notes that it is nkudo which stops this run of the VM (`InvocationID`, systemd.exec(5)): a stop by
 /// anybody else holds it.
 pub(super) fn begin_stop(id: &VmId, invocation: &str) -> anyhow::Result<()> {
-    let path = stopping_directory().join(id.as_str());
-    files::replace(&path, invocation.as_bytes(), 0o644)
-        .with_context(|| format!("cannot write {path}"))
+    note(&stopping_directory(), id, invocation.as_bytes())
+}
+
+/// Also without the lock: a switch that begins at this moment may sweep away what is half written.
+fn note(directory: &Utf8Path, id: &VmId, bytes: &[u8]) -> anyhow::Result<()> {
+    ensure(directory, 0o755)?;
+    let path = directory.join(id.as_str());
+    let write = || files::replace(&path, bytes, 0o644);
+    match write() {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => write(),
+        written => written,
+    }
+    .with_context(|| format!("cannot write {path}"))
 }
 
 /// The opposite of `begin_stop`.
@@ -188,11 +232,7 @@ pub(super) fn end_stop(id: &VmId) -> anyhow::Result<()> {
 
 /// Notes that this run of the VM was not ready in time, and is stopped for that.
 pub(super) fn note_not_ready(id: &VmId, invocation: &str) -> anyhow::Result<()> {
-    let directory = not_ready_directory();
-    let path = directory.join(id.as_str());
-    files::ensure_directory(&directory, 0o755)
-        .and_then(|()| files::replace(&path, invocation.as_bytes(), 0o644))
-        .with_context(|| format!("cannot write {path}"))
+    note(&not_ready_directory(), id, invocation.as_bytes())
 }
 
 /// The opposite of `note_not_ready`.
@@ -212,12 +252,10 @@ pub(super) fn end_stops() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Notes that the VM is to be left alone by switches until it is started.
+/// Notes that the VM is to be left alone by switches until it is started. Whoever has the VM's lock meanwhile knows
+/// that no start of it goes unnoticed.
 pub fn hold(id: &VmId) -> anyhow::Result<()> {
-    ensure_directories()?;
-    let path = held_directory().join(id.as_str());
-    files::replace(&path, HeldBy::Nkudo.as_str().as_bytes(), 0o644)
-        .with_context(|| format!("cannot write {path}"))
+    note(&held_directory(), id, HeldBy::Nkudo.as_str().as_bytes())
 }
 
 /// Notes what stands in the way of a VM, a line each.
@@ -246,9 +284,36 @@ pub fn release(id: &VmId) -> anyhow::Result<()> {
     files::remove(&path).with_context(|| format!("cannot remove {path}"))
 }
 
-/// Whether somebody has stopped the VM since it was started.
-pub fn is_held(id: &VmId) -> bool {
-    held_directory().join(id.as_str()).exists()
+/// Who has stopped the VM since it was started, if somebody has.
+pub fn held_by(id: &VmId) -> anyhow::Result<Option<HeldBy>> {
+    let path = held_directory().join(id.as_str());
+    let noted = files::read(&path).with_context(|| format!("cannot read {path}"))?;
+    Ok(noted.map(|bytes| HeldBy::from_bytes(&bytes)))
+}
+
+/// One note that holds a VM: a later one is another file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Hold(Option<(u64, i64, i64)>);
+
+impl Hold {
+    pub fn of(id: &VmId) -> anyhow::Result<Self> {
+        let path = held_directory().join(id.as_str());
+        match fs::metadata(&path) {
+            Ok(file) => Ok(Self(Some((file.ino(), file.ctime(), file.ctime_nsec())))),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Self(None)),
+            Err(err) => Err(err).with_context(|| format!("cannot look at {path}")),
+        }
+    }
+
+    /// Lets go of the VM, unless somebody has stopped it since this was what held it.
+    pub fn release(&self, id: &VmId) -> anyhow::Result<()> {
+        let _own = lock_vm(id, Doing::Start, |_| ())?;
+        let now = Self::of(id)?;
+        if now.0.is_some() && now != *self {
+            bail!("{id} was stopped by somebody meanwhile, and stays so");
+        }
+        release(id)
+    }
 }
 
 fn root_directory(id: &VmId) -> Utf8PathBuf {

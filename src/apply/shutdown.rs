@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use futures_util::future::join_all;
 
-use super::run_files;
 use super::vm::LONGEST_STOP;
 use crate::connections::Connections;
 use crate::host::VmId;
@@ -41,7 +40,6 @@ pub async fn shut_down(
 async fn stop(connections: &Connections, jobs: &Jobs, id: &VmId) -> anyhow::Result<()> {
     let unit = vm_unit_name(id);
     if let Ok(path) = connections.manager.get_unit(&unit).await {
-        run_files::ensure_directories()?;
         connections.begin_stop(id, &path).await?;
     }
     // It has a stop job already, which waits for this service to stop; `ignore-dependencies` merges into

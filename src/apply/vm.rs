@@ -10,16 +10,17 @@ use anyhow::{Context as _, bail};
 
 use zbus::OwnedObjectPath;
 
-use super::{Apply, Failure, restore, run_files};
+use super::vm_lock::{Doing, lock_vm_soon};
+use super::{Apply, Done, Failure, restore, run_files};
 use crate::booted::Booted;
 use crate::connections::Connections;
 use crate::generation::Unneeded;
 use crate::host::{Isolation, LinkName, Network, NetworkKind, Nic, VmId};
 use crate::interruption::effect;
 use crate::link::{LinkError, open_macvtap};
-use crate::observe::{Link, LinkKind};
+use crate::observe::{HeldBy, Link, LinkKind};
 use crate::systemd::{
-    ExtraFd, Interface, JobResult, is_answer, is_named, is_no_such_unit, property,
+    ExtraFd, Interface, JobResult, Jobs, is_answer, is_named, is_no_such_unit, property,
     transient_properties,
 };
 use crate::unit::{self, vm_unit_name};
@@ -57,10 +58,52 @@ impl Connections {
             },
         )))
     }
+
+    /// Stops the unit, if it is there, and waits until its name is free.
+    pub(super) async fn unload(&self, jobs: &Jobs, unit: &str) -> anyhow::Result<()> {
+        let manager = &self.manager;
+        match manager.stop_unit(unit, "replace").await {
+            Ok(job) => {
+                effect();
+                // The longest stop-timeout is a matter of the unit; systemd ends the job by it.
+                let result = jobs.wait(&job, LONGEST_STOP).await?;
+                if let JobResult::Other(result) = result {
+                    tracing::warn!("the stop of {unit} ended with `{result}`");
+                }
+            }
+            Err(err) if is_no_such_unit(&err) => return Ok(()),
+            Err(err) => return Err(err).with_context(|| format!("systemd does not stop {unit}")),
+        }
+        // A unit that failed stays loaded until this (systemd.unit(5), CollectMode=).
+        match manager.reset_failed_unit(unit).await {
+            Ok(()) => {}
+            Err(err) if is_no_such_unit(&err) => return Ok(()),
+            Err(err) => return Err(err).with_context(|| format!("cannot reset the failed {unit}")),
+        }
+        let end = tokio::time::Instant::now() + UNLOAD_LIMIT;
+        while self.loaded(unit).await?.is_some() {
+            if tokio::time::Instant::now() > end {
+                bail!(
+                    "{unit} is stopped but stays loaded: another unit depends on it \
+                     (`systemctl list-dependencies --reverse {unit}`)"
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn loaded(&self, unit: &str) -> anyhow::Result<Option<OwnedObjectPath>> {
+        match self.manager.get_unit(unit).await {
+            Ok(path) => Ok(Some(path)),
+            Err(err) if is_no_such_unit(&err) => Ok(None),
+            Err(err) => Err(err).with_context(|| format!("cannot ask systemd for {unit}")),
+        }
+    }
 }
 
 impl Apply<'_> {
-    pub(super) async fn start(&self, id: &VmId) -> Result<(), Failure> {
+    pub(super) async fn start(&self, id: &VmId) -> Result<Done, Failure> {
         let since = now();
         let begun = std::time::Instant::now();
         let mut started = self.start_unit(id).await;
@@ -69,11 +112,14 @@ impl Apply<'_> {
         if started.as_ref().is_err_and(is_taken) {
             started = self.start_unit(id).await;
         }
+        if self.was_stopped(id).await {
+            return Ok(Done::StoppedMeanwhile);
+        }
         match started {
             Ok(()) => {
                 let took = begun.elapsed().as_secs_f32();
                 tracing::info!(nkudo_vm = %id, "started {id} in {took:.2} s");
-                Ok(())
+                Ok(Done::AsPlanned)
             }
             Err(why) => {
                 // Nothing else would tell later that it was to run, and why it does not.
@@ -91,6 +137,7 @@ impl Apply<'_> {
     async fn start_unit(&self, id: &VmId) -> anyhow::Result<()> {
         let vm = self.wanted.host.vms.get(id);
         let vm = vm.with_context(|| format!("generation {} has no VM {id}", self.generation))?;
+        refuse_if_stopped(id)?;
         // What is left of one that failed keeps the name, and its TAPs.
         self.unload_vm(id).await?;
         let digest = self.wanted.digests.get(id);
@@ -130,19 +177,25 @@ impl Apply<'_> {
             companions.extend(self.prepare_readiness(id, vm).await?);
         }
         let properties = transient_properties(unit.properties(), taps);
+        // Whoever stops it has this lock when they say so: either they see the unit, or it is not made any more.
+        let own = lock_vm_soon(id, Doing::Start).await?;
+        refuse_if_stopped(id)?;
+        // What systemd started again since, whose note is of a run before.
+        run_files::release(id)?;
         let job = self
             .connections
             .manager
             .start_transient_unit(&unit.name, "fail", &properties, &companions)
             .await
             .map_err(|err| refused(&unit.name, err))?;
+        drop(own);
         effect();
         // PID 1 has copies of the TAPs now; one kept here would keep them alive after a stop.
         drop((properties, companions));
         match self.jobs.wait(&job, self.deadline(id)).await? {
             JobResult::Done if restoration.is_some() => Ok(()),
             JobResult::Done => self.until_ready(id, vm).await,
-            JobResult::Other(result) => bail!("its start ended with `{result}`"),
+            JobResult::Other(result) => bail!(not_started(&result)),
         }
     }
 
@@ -236,12 +289,26 @@ impl Apply<'_> {
     }
 
     /// Waits until a VM that somebody else is starting has started.
-    pub(super) async fn wait(&self, id: &VmId) -> Result<(), Failure> {
+    pub(super) async fn wait(&self, id: &VmId) -> Result<Done, Failure> {
         let since = now();
-        self.join_start(id).await.map_err(|why| Failure {
+        let started = self.join_start(id).await;
+        if self.was_stopped(id).await {
+            return Ok(Done::StoppedMeanwhile);
+        }
+        started.map(|()| Done::AsPlanned).map_err(|why| Failure {
             why,
             journal_since: Some(since),
         })
+    }
+
+    /// Whether a VM that was to run is not to any more. A note of `systemctl stop` stays when systemd itself has
+    /// started the VM again.
+    pub(super) async fn was_stopped(&self, id: &VmId) -> bool {
+        match run_files::held_by(id) {
+            Ok(Some(HeldBy::Nkudo)) => true,
+            Ok(Some(HeldBy::Systemd)) => matches!(self.loaded(&vm_unit_name(id)).await, Ok(None)),
+            _ => false,
+        }
     }
 
     async fn join_start(&self, id: &VmId) -> anyhow::Result<()> {
@@ -256,7 +323,7 @@ impl Apply<'_> {
         ) {
             (JobResult::Done, Some(vm)) => self.until_ready(id, vm).await,
             (JobResult::Done, None) => Ok(()),
-            (JobResult::Other(result), _) => bail!("its start ended with `{result}`"),
+            (JobResult::Other(result), _) => bail!(not_started(&result)),
         }
     }
 
@@ -270,7 +337,7 @@ impl Apply<'_> {
         vm.map_or(SLACK, |vm| vm.start_timeout.duration() + longer + SLACK)
     }
 
-    pub(super) async fn stop(&self, id: &VmId) -> Result<(), Failure> {
+    pub(super) async fn stop(&self, id: &VmId) -> Result<Done, Failure> {
         let since = now();
         let begun = std::time::Instant::now();
         let stopped = async {
@@ -281,7 +348,7 @@ impl Apply<'_> {
             Ok(()) => {
                 let took = begun.elapsed().as_secs_f32();
                 tracing::info!(nkudo_vm = %id, "stopped {id} in {took:.2} s");
-                Ok(())
+                Ok(Done::AsPlanned)
             }
             Err(why) => Err(Failure {
                 why,
@@ -302,49 +369,34 @@ impl Apply<'_> {
 
     /// Stops the unit, if it is there, and waits until its name is free.
     pub(super) async fn unload(&self, unit: &str) -> anyhow::Result<()> {
-        let manager = &self.connections.manager;
-        match manager.stop_unit(unit, "replace").await {
-            Ok(job) => {
-                effect();
-                // The longest stop-timeout is a matter of the unit; systemd ends the job by it.
-                let result = self.jobs.wait(&job, LONGEST_STOP).await?;
-                if let JobResult::Other(result) = result {
-                    tracing::warn!("the stop of {unit} ended with `{result}`");
-                }
-            }
-            Err(err) if is_no_such_unit(&err) => return Ok(()),
-            Err(err) => return Err(err).with_context(|| format!("systemd does not stop {unit}")),
-        }
-        // A unit that failed stays loaded until this (systemd.unit(5), CollectMode=).
-        match manager.reset_failed_unit(unit).await {
-            Ok(()) => {}
-            Err(err) if is_no_such_unit(&err) => return Ok(()),
-            Err(err) => return Err(err).with_context(|| format!("cannot reset the failed {unit}")),
-        }
-        let end = tokio::time::Instant::now() + UNLOAD_LIMIT;
-        while self.loaded(unit).await?.is_some() {
-            if tokio::time::Instant::now() > end {
-                bail!(
-                    "{unit} is stopped but stays loaded: another unit depends on it \
-                     (`systemctl list-dependencies --reverse {unit}`)"
-                );
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        Ok(())
+        self.connections.unload(self.jobs, unit).await
     }
 
     pub(super) async fn loaded(&self, unit: &str) -> anyhow::Result<Option<OwnedObjectPath>> {
-        match self.connections.manager.get_unit(unit).await {
-            Ok(path) => Ok(Some(path)),
-            Err(err) if is_no_such_unit(&err) => Ok(None),
-            Err(err) => Err(err).with_context(|| format!("cannot ask systemd for {unit}")),
-        }
+        self.connections.loaded(unit).await
     }
 }
 
 /// Longer than any `stop-timeout` and its phases: what waits here is only for systemd to say.
 pub(super) const LONGEST_STOP: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// Somebody may stop a VM while a switch is on its way to it.
+fn refuse_if_stopped(id: &VmId) -> anyhow::Result<()> {
+    match run_files::held_by(id)? {
+        Some(HeldBy::Nkudo) => bail!("it was stopped by somebody meanwhile, and stays so"),
+        Some(HeldBy::Systemd) | None => Ok(()),
+    }
+}
+
+/// A start's end, in systemd's word for it.
+fn not_started(result: &str) -> String {
+    match result {
+        "canceled" => {
+            "its start was canceled: somebody has stopped or restarted it meanwhile".to_owned()
+        }
+        other => format!("its start ended with `{other}`"),
+    }
+}
 
 /// Whether a start failed because the unit's name or its TAP's is taken.
 fn is_taken(err: &anyhow::Error) -> bool {

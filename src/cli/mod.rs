@@ -108,8 +108,9 @@ pub enum Command {
     ///
     /// It stays stopped until `nkudo start`, or the next boot of the host. The guest has its
     /// `stop-timeout` to power off; then systemd ends the VMM with SIGTERM, and 15 s later with SIGKILL.
+    /// It waits for no other nkudo, such as a switch that waits for this guest to be ready, but for a snapshot of this VM.
     ///
-    /// --force is for a VM that is stuck, also in a stop that somebody began: it waits for no lock, and
+    /// --force is for a VM that is stuck, also in a stop that somebody began: it does not wait for a snapshot either, and
     /// after so many seconds it has systemd send SIGTERM, and 5 s later SIGKILL.
     ///
     /// Exit codes: 0, it does not run; 1, failed; 2, wrong usage; 4, it could not be stopped.
@@ -129,6 +130,8 @@ pub enum Command {
     Resume(OneVm),
 
     /// Take a snapshot of a VM that runs: its memory, its devices and its disks at one moment
+    ///
+    /// While it is taken, other VMs are switched; what would change this one waits, but for a forced stop.
     ///
     /// The guest stands still while the hypervisor writes its memory and the disks are copied; a filesystem that
     /// can share blocks, as XFS and btrfs can, makes the copies at once. VMs with shares, a TPM, PCI devices of

@@ -6,9 +6,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use hyper::Method;
 
+use crate::apply::Doing;
 use crate::cli::{Api as Arguments, ApiMethod};
 use crate::vmm::{Vmm, VmmError};
 
+use super::fetched::lock_vm;
 use super::{Exit, block_on, print};
 
 /// A snapshot of a large VM, say, takes its time.
@@ -17,9 +19,10 @@ const LIMIT: Duration = Duration::from_secs(600);
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let id = &arguments.id;
     let body = body(arguments)?;
-    let method = match arguments.method {
-        ApiMethod::Get => Method::GET,
-        ApiMethod::Put => Method::PUT,
+    let (method, _own) = match arguments.method {
+        ApiMethod::Get => (Method::GET, None),
+        // What changes the VM does not come in between of a snapshot.
+        ApiMethod::Put => (Method::PUT, Some(lock_vm(id, Doing::Api)?)),
     };
     let vmm = Vmm::of(id);
     let answer = block_on(async {

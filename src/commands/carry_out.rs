@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::fetched::{Fetched, Turn};
 use super::{Exit, print, print_json, programs};
-use crate::apply::{Apply, Failure, Outcome};
+use crate::apply::{self, Apply, Failure, Outcome};
 use crate::connections::Connections;
 use crate::disk;
 use crate::generation::Manifest;
@@ -56,8 +56,8 @@ impl Form {
     }
 }
 
-/// Makes the host be the generation, as far as `request` asks for it. Where images are lacking for that, nothing
-/// is done, but for those that cannot be had.
+/// Makes the host be the generation, as far as `request` asks for it. Where images are lacking for that, or somebody is
+/// at a VM that it is about, nothing is done, but for images that cannot be had.
 pub(super) async fn carry_out(
     wanted: Manifest,
     generation: u64,
@@ -150,6 +150,11 @@ pub(super) async fn carry_out_restoring(
     if let Some(lacking) = fetched.lacking(&plan, &wanted.host) {
         return Ok(Turn::Lacks(lacking));
     }
+    for id in plan.touched() {
+        if apply::holder(id)?.is_some() {
+            return Ok(Turn::Waits(id.clone()));
+        }
+    }
     if let Hypervisor::Found(version) = observed.hypervisor {
         observe::note_hypervisor(&wanted.programs.hypervisor, version)?;
         effect();
@@ -186,7 +191,7 @@ pub(super) async fn carry_out_restoring(
                 .push(err.context("cannot verify what was done")),
         }
     }
-    let exit = report(&outcome).await?;
+    let exit = report(&outcome, request).await?;
     Ok(Turn::Done(match rest {
         _ if !outcome.left_out.is_empty() => Ended::InPart {
             exit,
@@ -292,7 +297,8 @@ fn verify(before: &Plan, wanted: &Manifest, observed: &Observed, outcome: &mut O
     };
     let done: BTreeSet<&VmId> = before.start.iter().flatten().collect();
     for (id, step) in &now.vms {
-        if outcome.vms.contains_key(id) || outcome.left_out.contains(id) {
+        let told = outcome.left_out.contains(id) || outcome.stopped.contains(id);
+        if told || outcome.vms.contains_key(id) {
             continue;
         }
         let changed = before.vms.get(id).is_some_and(|step| !step.live.is_empty());
@@ -362,7 +368,8 @@ fn verify_tuning(wanted: &Manifest, observed: &Observed, outcome: &mut Outcome) 
     outcome.differs.extend(said);
 }
 
-async fn report(outcome: &Outcome) -> anyhow::Result<Exit> {
+/// Says how it went. That a VM was stopped is no failure but of what was asked for this VM alone.
+pub(super) async fn report(outcome: &Outcome, request: &Request) -> anyhow::Result<Exit> {
     for err in &outcome.host {
         tracing::error!("{err:#}");
     }
@@ -376,6 +383,12 @@ async fn report(outcome: &Outcome) -> anyhow::Result<Exit> {
     for id in &outcome.left_out {
         tracing::warn!(nkudo_vm = %id, "VM {id}: left as it was, since another VM failed before");
     }
+    for id in &outcome.stopped {
+        tracing::warn!(
+            nkudo_vm = %id,
+            "VM {id}: it was stopped by somebody meanwhile, and stays so; `nkudo start {id}` starts it"
+        );
+    }
     for (id, failure) in &outcome.vms {
         tracing::error!(nkudo_vm = %id, "VM {id}: {:#}", failure.why);
         if let Some(since) = failure.journal_since {
@@ -385,9 +398,13 @@ async fn report(outcome: &Outcome) -> anyhow::Result<Exit> {
             tracing::info!("hint: `journalctl -u {}` has more", vm_unit_name(id));
         }
     }
+    let not_as_asked = match request {
+        Request::Start(id) | Request::Restart(id) => outcome.stopped.contains(id),
+        Request::Stop(_) | Request::Switch(_) => false,
+    };
     Ok(if !outcome.host.is_empty() {
         Exit::Failed
-    } else if !outcome.vms.is_empty() {
+    } else if !outcome.vms.is_empty() || not_as_asked {
         Exit::VmsFailed
     } else if !outcome.differs.is_empty() {
         Exit::HostDiffers

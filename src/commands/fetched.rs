@@ -1,9 +1,10 @@
-//! Images, which are got while nobody is kept waiting: without the lock.
+//! What is waited for while nobody else is kept waiting, without the lock: images that are got, and VMs that somebody
+//! is at.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::apply::{self, Lock, NoImage};
-use crate::host::{AbsolutePath, Host, Image, ImageName, StoredFile};
+use crate::apply::{self, Doing, Holder, Lock, NoImage, VmLock};
+use crate::host::{AbsolutePath, Host, Image, ImageName, StoredFile, VmId};
 use crate::image::Store;
 use crate::plan::{ImageStep, Plan};
 
@@ -28,6 +29,8 @@ pub(super) struct Fetched {
 pub(super) enum Turn<T> {
     Done(T),
     Lacks(Lacking),
+    /// Somebody has the lock of this VM.
+    Waits(VmId),
 }
 
 impl<T> Turn<T> {
@@ -35,6 +38,7 @@ impl<T> Turn<T> {
         match self {
             Self::Done(done) => Turn::Done(of(done)),
             Self::Lacks(lacking) => Turn::Lacks(lacking),
+            Self::Waits(id) => Turn::Waits(id),
         }
     }
 }
@@ -56,8 +60,8 @@ impl Lacking {
     }
 }
 
-/// Does work that needs the lock. Where images are lacking they are got without it, and the work is begun anew:
-/// the host may have changed.
+/// Does work that needs the lock. Where images are lacking they are got without it, as a VM that somebody is at is
+/// waited for, and the work is begun anew: the host may have changed.
 pub(super) fn with_lock<T>(
     mut work: impl FnMut(&mut Fetched) -> anyhow::Result<Turn<T>>,
 ) -> anyhow::Result<T> {
@@ -69,6 +73,7 @@ pub(super) fn with_lock<T>(
         match turn {
             Turn::Done(done) => return Ok(done),
             Turn::Lacks(lacking) => fetched.get(&lacking),
+            Turn::Waits(id) => until_free(&id)?,
         }
     }
 }
@@ -80,6 +85,33 @@ pub(super) fn lock() -> anyhow::Result<Lock> {
         "" => tracing::info!("waiting for another nkudo to finish"),
         holder => tracing::info!("waiting for another nkudo (PID {holder}) to finish"),
     })
+}
+
+/// Takes the lock at a moment when nobody is at this VM. Who has the lock may count on that: what takes long about a VM
+/// begins with it.
+pub(super) fn lock_with(id: &VmId) -> anyhow::Result<Lock> {
+    loop {
+        let held = lock()?;
+        if apply::holder(id)?.is_none() {
+            return Ok(held);
+        }
+        drop(held);
+        until_free(id)?;
+    }
+}
+
+/// Takes the lock of a VM, and says whom it waits for.
+pub(super) fn lock_vm(id: &VmId, doing: Doing) -> anyhow::Result<VmLock> {
+    apply::lock_vm(id, doing, waiting)
+}
+
+/// Waits until nobody is at a VM, and says who is.
+pub(super) fn until_free(id: &VmId) -> anyhow::Result<()> {
+    apply::until_free(id, waiting)
+}
+
+fn waiting(holder: &Holder) {
+    tracing::info!("waiting for {holder} to finish");
 }
 
 impl Fetched {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use rustix::process::Signal;
 use zbus::fdo;
 
-use crate::apply;
+use crate::apply::{self, Doing};
 use crate::connections::Connections;
 use crate::host::VmId;
 use crate::systemd::{is_named, is_no_such_unit};
@@ -17,12 +17,14 @@ use super::{Exit, block_on};
 /// How long the VMM may take after SIGTERM, and the kernel after SIGKILL.
 const TERMINATE: Duration = Duration::from_secs(5);
 const KILL: Duration = Duration::from_secs(10);
+/// How long it waits for whoever starts the VM at this moment.
+const MOMENT: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Waits for no lock: whoever holds it may be waiting for this very VM. Everything here is one unit's,
 /// and systemd's.
 pub fn run(id: &VmId, seconds: u32) -> anyhow::Result<Exit> {
-    apply::hold(id)?;
+    hold(id)?;
     block_on(async {
         let connections = Connections::open().await?;
         let unit = Unit {
@@ -32,6 +34,19 @@ pub fn run(id: &VmId, seconds: u32) -> anyhow::Result<Exit> {
         };
         unit.stop(Duration::from_secs(seconds.into())).await
     })
+}
+
+/// Without the VM's lock, too, where somebody has that for longer: who starts a VM has it for a moment alone.
+fn hold(id: &VmId) -> anyhow::Result<()> {
+    let end = std::time::Instant::now() + MOMENT;
+    let _own = loop {
+        let own = apply::try_lock_vm(id, Doing::Stop)?;
+        if own.is_some() || std::time::Instant::now() > end {
+            break own;
+        }
+        std::thread::sleep(INTERVAL);
+    };
+    apply::hold(id)
 }
 
 struct Unit<'a> {

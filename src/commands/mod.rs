@@ -44,7 +44,6 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::cli::{Cli, Command, DiskVerb, ImageVerb};
-use crate::plan::Request;
 use crate::steps::{self, StepExit};
 use crate::unit::NOT_READY;
 
@@ -113,10 +112,10 @@ fn verb(cli: Cli) -> anyhow::Result<Exit> {
         Command::Generations(generations) => generations::run(&generations, state_dir),
         Command::Gc(gc) => gc::run(&gc, state_dir),
         Command::Status(status) => status::run(&status, state_dir),
-        Command::Start(vm) => one_vm::run(&Request::Start(vm.id), state_dir),
+        Command::Start(vm) => one_vm::start(vm.id, state_dir),
         Command::Stop(stop) => match stop.force {
             Some(seconds) => force_stop::run(&stop.id, seconds),
-            None => one_vm::run(&Request::Stop(stop.id), state_dir),
+            None => one_vm::stop(stop.id, state_dir),
         },
         Command::Doctor(doctor) => doctor::run(&doctor, state_dir),
         Command::Pause(vm) => pause::pause(&vm.id),
@@ -129,7 +128,7 @@ fn verb(cli: Cli) -> anyhow::Result<Exit> {
         Command::Ssh(ssh) => ssh::run(&ssh, state_dir),
         Command::Collect(collect) => collect::run(&collect, state_dir),
         Command::Api(api) => api::run(&api),
-        Command::Restart(vm) => one_vm::run(&Request::Restart(vm.id), state_dir),
+        Command::Restart(vm) => one_vm::restart(vm.id, state_dir),
         Command::Shutdown => shutdown::run(),
         Command::Image(ImageVerb::List(listing)) => image::list(&listing, state_dir),
         Command::Image(ImageVerb::Pull(pull)) => image::pull(&pull),

@@ -3,14 +3,18 @@
 use anyhow::{Context as _, bail};
 use camino::Utf8PathBuf;
 
+use crate::apply::Doing;
 use crate::files;
 use crate::host::VmId;
 use crate::observe::paused_directory;
 use crate::vmm::{VmState, Vmm, VmmError};
 
+use super::fetched::lock_vm;
 use super::{Exit, block_on};
 
 pub fn pause(id: &VmId) -> anyhow::Result<Exit> {
+    // Who takes a snapshot lets it go on afterwards.
+    let _own = lock_vm(id, Doing::Pause)?;
     let vmm = Vmm::of(id);
     block_on(async {
         match state(&vmm, id).await? {
@@ -36,6 +40,7 @@ pub fn pause(id: &VmId) -> anyhow::Result<Exit> {
 }
 
 pub fn resume(id: &VmId) -> anyhow::Result<Exit> {
+    let _own = lock_vm(id, Doing::Resume)?;
     let vmm = Vmm::of(id);
     block_on(async {
         if state(&vmm, id).await? == VmState::Running {

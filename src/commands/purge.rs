@@ -13,13 +13,13 @@ use crate::snapshot::{self, Kept};
 
 use super::confirm::confirm;
 use super::disk::{bytes, current_host, disks_state_dir, is_declared};
-use super::fetched::lock;
+use super::fetched::lock_with;
 use super::restore::refuse_unsettled;
 use super::{Exit, state_dir};
 
 pub fn run(purge: &Purge, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
-    let _lock = lock()?;
     let id = &purge.id;
+    let _lock = lock_with(id)?;
     let store = Store::new(&state_dir::state_dir(given));
     let current = current_host(&store)?;
     let state_dir = disks_state_dir(&store, current.as_ref())?;

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use camino::Utf8Path;
 
-use crate::apply;
+use crate::apply::{self, Hold};
 use crate::cli::Recreate;
 use crate::disk::{self, DiskFile, Making, Place};
 use crate::generation::{Manifest, Store};
@@ -14,7 +14,7 @@ use crate::plan::Request;
 
 use super::carry_out::{Mode, carry_out};
 use super::confirm::confirm;
-use super::fetched::{Fetched, Turn, lock};
+use super::fetched::{Fetched, Turn, lock_with, until_free};
 use super::restore::refuse_unsettled;
 use super::{Exit, block_on, state_dir};
 
@@ -37,26 +37,30 @@ pub fn run(recreate: &Recreate, given: Option<&Utf8Path>) -> anyhow::Result<Exit
     // Nobody is kept waiting for an answer and for a server.
     get_images(&manifest.host, id)
         .with_context(|| format!("cannot make the new disks of {id}; nothing was changed"))?;
-    let _lock = lock()?;
+    let _lock = lock_with(id)?;
     if order(recreate, &store)? != (number, manifest.clone(), old.clone()) {
         bail!("the host or {id} has changed meanwhile; nothing was changed");
     }
+    let held = Hold::of(id)?;
     let change = |request: Request| {
         let directory = store.directory(number);
-        let mut fetched = Fetched::default();
-        let work = carry_out(
-            manifest.clone(),
-            number,
-            &directory,
-            &request,
-            Mode::Do,
-            &mut fetched,
-        );
-        match block_on(work)? {
-            Turn::Done(ended) => Ok(ended.exit()),
-            Turn::Lacks(lacking) => {
-                let names: Vec<&str> = lacking.names().into_iter().collect();
-                bail!("it needs images that are gone: {}", names.join(", "))
+        loop {
+            let mut fetched = Fetched::default();
+            let work = carry_out(
+                manifest.clone(),
+                number,
+                &directory,
+                &request,
+                Mode::Do,
+                &mut fetched,
+            );
+            match block_on(work)? {
+                Turn::Done(ended) => return Ok(ended.exit()),
+                Turn::Waits(id) => until_free(&id)?,
+                Turn::Lacks(lacking) => {
+                    let names: Vec<&str> = lacking.names().into_iter().collect();
+                    bail!("it needs images that are gone: {}", names.join(", "))
+                }
             }
         }
     };
@@ -75,9 +79,14 @@ pub fn run(recreate: &Recreate, given: Option<&Utf8Path>) -> anyhow::Result<Exit
     for making in making {
         disk::place(making)?;
     }
-    apply::release(id)?;
-    let started = change(Request::Start(id.clone()));
-    if matches!(started, Ok(Exit::Done)) {
+    let released = held.release(id);
+    let started = match &released {
+        Ok(()) => change(Request::Start(id.clone())),
+        Err(_) => Ok(Exit::VmsFailed),
+    };
+    // Somebody who stopped it meanwhile has said nothing about its disks.
+    let stays_stopped = released.is_err() || apply::held_by(id)?.is_some();
+    if matches!(started, Ok(Exit::Done)) || stays_stopped {
         for file in &aside {
             tracing::info!(
                 nkudo_vm = %id,
@@ -86,7 +95,7 @@ pub fn run(recreate: &Recreate, given: Option<&Utf8Path>) -> anyhow::Result<Exit
                 file.label()
             );
         }
-        return started;
+        return released.and(started);
     }
     if let Err(err) = &started {
         tracing::error!("{err:#}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use camino::Utf8Path;
 
-use crate::apply;
+use crate::apply::Hold;
 use crate::cli;
 use crate::connections::Connections;
 use crate::disk;
@@ -18,7 +18,7 @@ use crate::unit::{Restoration, TRANSIENT, vm_unit_name};
 
 use super::carry_out::{Ended, Mode, carry_out, carry_out_restoring, look, settle_restores};
 use super::confirm::confirm;
-use super::fetched::{Fetched, Turn, lock};
+use super::fetched::{Fetched, Turn, lock_with, until_free};
 use super::status::since;
 use super::{Exit, block_on, state_dir};
 
@@ -44,7 +44,8 @@ pub fn run(arguments: &cli::Restore, given: Option<&Utf8Path>) -> anyhow::Result
         tracing::info!("nothing was changed");
         return Ok(Exit::Failed);
     }
-    let _lock = lock()?;
+    let _lock = lock_with(id)?;
+    let held = Hold::of(id)?;
     let directory = store.directory(number);
     block_on(settle_restores(&current, number, &directory))?;
     let again = order(&arguments.of, &store)?;
@@ -64,17 +65,18 @@ pub fn run(arguments: &cli::Restore, given: Option<&Utf8Path>) -> anyhow::Result
         seed: manifest.seed.is_some().then_some(seed),
     };
     let change = |request: Request| {
-        let mut fetched = Fetched::default();
-        let work = carry_out_restoring(
-            current.clone(),
-            number,
-            &directory,
-            &request,
-            Mode::Do,
-            Some((id, &restoration)),
-            &mut fetched,
-        );
-        done(block_on(work)?)
+        done(|| {
+            let mut fetched = Fetched::default();
+            block_on(carry_out_restoring(
+                current.clone(),
+                number,
+                &directory,
+                &request,
+                Mode::Do,
+                Some((id, &restoration)),
+                &mut fetched,
+            ))
+        })
     };
     let restoring = Restoring::new(state_dir, &kept, manifest, &disks)?;
     restoring.write(state_dir)?;
@@ -86,7 +88,7 @@ pub fn run(arguments: &cli::Restore, given: Option<&Utf8Path>) -> anyhow::Result
             return Ok(stopped);
         }
         restoring.place()?;
-        apply::release(id)?;
+        held.release(id)?;
         change(Request::Start(id.clone()))
     })();
     // The guest has gone on, or everything is as it was before: in both cases this says so by the record.
@@ -114,27 +116,37 @@ pub fn run(arguments: &cli::Restore, given: Option<&Utf8Path>) -> anyhow::Result
             "its disks as they were before"
         };
         tracing::warn!(nkudo_vm = %id, "{id} boots with {which}");
-        let mut fetched = Fetched::default();
-        let (request, mode) = (Request::Start(id.clone()), Mode::Do);
-        let work = carry_out(
-            current.clone(),
-            number,
-            &directory,
-            &request,
-            mode,
-            &mut fetched,
-        );
-        done(block_on(work)?)?;
+        boot(id, &current, number, &directory)?;
     }
     Ok(Exit::VmsFailed)
 }
 
-fn done(turn: Turn<Ended>) -> anyhow::Result<Exit> {
-    match turn {
-        Turn::Done(ended) => Ok(ended.exit()),
-        Turn::Lacks(lacking) => {
-            let names: Vec<&str> = lacking.names().into_iter().collect();
-            bail!("it needs images that are gone: {}", names.join(", "))
+/// Starts the VM as any other.
+fn boot(id: &VmId, current: &Manifest, number: u64, directory: &Utf8Path) -> anyhow::Result<Exit> {
+    let request = Request::Start(id.clone());
+    done(|| {
+        let mut fetched = Fetched::default();
+        let manifest = current.clone();
+        block_on(carry_out(
+            manifest,
+            number,
+            directory,
+            &request,
+            Mode::Do,
+            &mut fetched,
+        ))
+    })
+}
+
+fn done(work: impl Fn() -> anyhow::Result<Turn<Ended>>) -> anyhow::Result<Exit> {
+    loop {
+        match work()? {
+            Turn::Done(ended) => return Ok(ended.exit()),
+            Turn::Waits(id) => until_free(&id)?,
+            Turn::Lacks(lacking) => {
+                let names: Vec<&str> = lacking.names().into_iter().collect();
+                bail!("it needs images that are gone: {}", names.join(", "))
+            }
         }
     }
 }

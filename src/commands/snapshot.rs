@@ -5,36 +5,37 @@ use camino::{Utf8Path, Utf8PathBuf};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
+use crate::apply::{self, Doing};
 use crate::booted::{Booted, FormatVersion};
 use crate::cli::{SnapshotOf, Snapshots};
 use crate::connections::Connections;
 use crate::files;
 use crate::generation::Store;
-use crate::host::{SnapshotName, VmId};
+use crate::host::{AbsolutePath, SnapshotName, VmId};
 use crate::hypervisor::Version;
+use crate::observe::HeldBy;
 use crate::snapshot::{self, Kept, Taking};
 
 use super::disk::{bytes, current_host, disks_state_dir};
-use super::fetched::lock;
+use super::fetched::{lock, until_free};
 use super::restore::refuse_unsettled;
 use super::status::since;
 use super::{Exit, aside, block_on, print, print_json, state_dir};
 
 pub fn take(of: &SnapshotOf, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
-    // No switch stops it meanwhile.
-    let _lock = lock()?;
     let SnapshotOf { id, name } = of;
     let store = Store::new(&state_dir::state_dir(given));
-    let state_dir = disks_state_dir(&store, current_host(&store)?.as_ref())?;
-    refuse_unsettled(&state_dir, id)?;
-    let booted = booted(id)?;
-    let refusals = snapshot::refusals(&booted.vm);
-    if !refusals.is_empty() {
-        bail!(
-            "there can be no snapshot of VM {id}\n  {}",
-            refusals.join("\n  ")
-        );
-    }
+    // The host's lock first, for no longer than it takes to see that nobody is changing this VM. With the VM's own
+    // nobody does from then on.
+    let (_own, state_dir, booted) = loop {
+        let host = lock()?;
+        if let Some(own) = apply::try_lock_vm(id, Doing::Snapshot)? {
+            let (state_dir, booted) = may_be_taken(id, &store)?;
+            break (own, state_dir, booted);
+        }
+        drop(host);
+        until_free(id)?;
+    };
     let taken = block_on(async {
         let connections = Connections::open().await?;
         let taking = Taking {
@@ -60,6 +61,27 @@ pub fn take(of: &SnapshotOf, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
         bytes(taken.memory),
     );
     Ok(Exit::Done)
+}
+
+/// Where its snapshots are, and what it runs as.
+fn may_be_taken(id: &VmId, store: &Store) -> anyhow::Result<(AbsolutePath, Booted)> {
+    let state_dir = disks_state_dir(store, current_host(store)?.as_ref())?;
+    refuse_unsettled(&state_dir, id)?;
+    let booted = booted(id)?;
+    if apply::held_by(id)? == Some(HeldBy::Nkudo) {
+        bail!(
+            "VM {id} is stopped or is to stop (`nkudo stop`), so that no snapshot of it is taken\n\
+             hint: `nkudo start {id}` starts it, or lets it run on"
+        );
+    }
+    let refusals = snapshot::refusals(&booted.vm);
+    if !refusals.is_empty() {
+        bail!(
+            "there can be no snapshot of VM {id}\n  {}",
+            refusals.join("\n  ")
+        );
+    }
+    Ok((state_dir, booted))
 }
 
 /// What runs.

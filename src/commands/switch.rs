@@ -103,14 +103,13 @@ struct Order {
 }
 
 impl Order {
-    /// The generation, unless somebody has switched to another while the images were fetched: what was ordered
-    /// first must not undo what was ordered later.
+    /// The generation, unless somebody has switched to another while this one waited: what was ordered first must not
+    /// undo what was ordered later.
     fn goes_on(self, store: &Store) -> anyhow::Result<Option<u64>> {
         let number = self.number;
         match store.current()? {
             Some(now) if self.current != Some(now) && now != number => bail!(
-                "another nkudo has switched to generation {now} while images were fetched; nothing was \
-                 changed\n\
+                "another nkudo has switched to generation {now} meanwhile; nothing was changed\n\
                  hint: `nkudo switch {number}` switches to generation {number} all the same"
             ),
             _ => Ok(Some(number)),
@@ -118,7 +117,7 @@ impl Order {
     }
 }
 
-/// Switches to the generation that `choose` says, if it says any. It is asked again after images were fetched.
+/// Switches to the generation that `choose` says, if it says any. It is asked again after a wait.
 fn to(
     store: &Store,
     how: &How,
@@ -141,7 +140,7 @@ fn to(
         Mode::Do => with_lock(attempt),
         Mode::Print(_) => match attempt(&mut Fetched::default())? {
             Turn::Done(exit) => Ok(exit),
-            Turn::Lacks(_) => Ok(Exit::Done),
+            Turn::Lacks(_) | Turn::Waits(_) => Ok(Exit::Done),
         },
     }
 }
@@ -171,6 +170,7 @@ fn once(
     let ended = match turn {
         Turn::Done(ended) => ended,
         Turn::Lacks(lacking) => return Ok(Turn::Lacks(lacking)),
+        Turn::Waits(id) => return Ok(Turn::Waits(id)),
     };
     let exit = ended.exit();
     // VMs that failed, or what the kernel refused, do not make the host another generation's.

@@ -71,7 +71,7 @@ impl HeldBy {
         }
     }
 
-    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+    pub fn from_bytes(bytes: &[u8]) -> Self {
         if bytes == Self::Systemd.as_str().as_bytes() {
             Self::Systemd
         } else {

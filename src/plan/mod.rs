@@ -189,12 +189,7 @@ pub enum TapAmiss {
 impl Plan {
     /// Whether the host is already as it should be.
     pub fn is_empty(&self) -> bool {
-        let idle = |step: &VmStep| {
-            matches!(step.action, Action::Pending | Action::Nothing)
-                && step.live.is_empty()
-                && step.becomes.is_none()
-        };
-        self.vms.values().all(idle)
+        self.vms.values().all(VmStep::is_idle)
             && self
                 .bridges
                 .values()
@@ -208,6 +203,17 @@ impl Plan {
             && self.kernels.is_empty()
             && self.pci.is_empty()
             && !self.disks.values().any(DiskStep::is_done_now)
+    }
+
+    /// The VMs that something is done to, or to a disk or device of theirs.
+    pub fn touched(&self) -> BTreeSet<&VmId> {
+        let vms = self.vms.iter().filter(|(_, step)| !step.is_idle());
+        let disks = self.disks.iter().filter(|(_, step)| step.is_done_now());
+        let pci = self.pci.values().map(|step| match step {
+            PciStep::Take { vm, .. } | PciStep::GiveBack { vm, .. } => vm,
+        });
+        let disks = disks.map(|((id, _), _)| id);
+        vms.map(|(id, _)| id).chain(disks).chain(pci).collect()
     }
 
     /// The VMs whose guests are interrupted.
@@ -258,6 +264,13 @@ impl Plan {
 }
 
 impl VmStep {
+    /// Whether nothing is done to it.
+    fn is_idle(&self) -> bool {
+        matches!(self.action, Action::Pending | Action::Nothing)
+            && self.live.is_empty()
+            && self.becomes.is_none()
+    }
+
     /// Whether it stays stopped because somebody stopped it.
     fn is_held(&self) -> bool {
         let held = |reason: &Reason| matches!(reason, Reason::Held(_));

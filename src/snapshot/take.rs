@@ -221,6 +221,7 @@ impl Taking<'_> {
         let id = &self.booted.id;
         if was == VmState::Paused {
             self.write(vmm, memory, still).await?;
+            still_paused(vmm.state().await)?;
             return Ok(None);
         }
         let marker = paused_directory().join(id.as_str());
@@ -235,11 +236,12 @@ impl Taking<'_> {
             Ok(()) => self.write(vmm, memory, still).await,
             Err(err) => Err(err),
         };
+        let state = vmm.state().await;
+        let runs = matches!(state, Ok(VmState::Running));
+        // A guest that went on has written to disks that were copied after its memory.
+        let written = written.and_then(|()| still_paused(state));
         // Also where the pause failed: its answer may have been what failed.
-        let resumed = match vmm.state().await {
-            Ok(VmState::Running) => Ok(()),
-            _ => vmm.resume().await,
-        };
+        let resumed = if runs { Ok(()) } else { vmm.resume().await };
         let paused = begun.elapsed();
         effect();
         match (written, resumed) {
@@ -352,6 +354,16 @@ impl Taking<'_> {
 
 fn file_name(disk: &crate::host::Disk) -> String {
     disk::file_name(&disk.name, disk.format)
+}
+
+/// Refuses a guest that has not stood still to the end: its power button and a restart of its VMM let it go on, whoever
+/// paused it.
+fn still_paused(state: Result<VmState, VmmError>) -> anyhow::Result<()> {
+    match state {
+        Ok(VmState::Paused) => Ok(()),
+        Ok(_) => bail!("somebody let the guest go on before its disks were copied"),
+        Err(err) => Err(err).context("its VMM does not say whether the guest stood still"),
+    }
 }
 
 /// Takes what the VMM wrote away from it. It is a stranger's: no link is followed, and what is not

@@ -139,7 +139,7 @@ fn a_switch_that_fetched_does_not_undo_what_was_switched_to_meanwhile() {
     host.go();
     ended(switch)
         .ended(1)
-        .says("another nkudo has switched to generation 3 while images were fetched")
+        .says("another nkudo has switched to generation 3 meanwhile")
         .says("`nkudo switch 2` switches to generation 2 all the same");
     assert_eq!(host.main_pid("web"), pid);
     host.is_gone("second");
@@ -159,7 +159,7 @@ fn a_start_that_fetched_leaves_alone_who_was_stopped_meanwhile() {
     host.go();
     ended(start)
         .ended(1)
-        .says("second was stopped by somebody while its images were fetched");
+        .says("second was stopped by somebody meanwhile, and stays so");
     host.is_gone("second");
     host.nkudo(&["start", "second"]).done();
     host.printed("second", 1);

@@ -43,8 +43,10 @@ mod interruption;
 mod kept_disks;
 mod life;
 mod live;
+mod locks;
 mod machine;
 mod machined;
+mod meanwhile;
 mod network;
 mod network_manager;
 mod nix;
@@ -94,6 +96,8 @@ enum Needs {
     FatReader,
     /// A machine, and a VMM that can take snapshots here.
     Snapshots,
+    /// A machine, and a VMM that takes a snapshot as the case tells it to.
+    StandIn,
 }
 
 /// All cases, with what they need.
@@ -136,6 +140,8 @@ const THEMES: &[(Needs, &[Case])] = &[
     (Needs::Machine, boot::CASES),
     (Needs::Machine, refusals::CASES),
     (Needs::Machine, interruption::CASES),
+    (Needs::Machine, locks::CASES),
+    (Needs::StandIn, meanwhile::CASES),
     (Needs::Machine, tuning::CASES),
     (Needs::Machine, nix::CASES),
 ];
@@ -178,6 +184,12 @@ fn main() -> std::process::ExitCode {
         );
     }
     let no_snapshots = snapshots::are_ignored(&arguments);
+    let no_stand_in = !matches!(Vmm::chosen(), Vmm::StandIn(_));
+    if no_stand_in && !arguments.list {
+        eprintln!(
+            "host: the cases of `meanwhile` are ignored: they tell the stand-in when to go on"
+        );
+    }
     let trials = THEMES
         .iter()
         .copied()
@@ -189,6 +201,7 @@ fn main() -> std::process::ExitCode {
                 Needs::Machine => missing.is_some(),
                 Needs::FatReader => missing.is_some() || no_reader,
                 Needs::Snapshots => missing.is_some() || no_snapshots,
+                Needs::StandIn => missing.is_some() || no_stand_in,
             };
             Trial::test(name, || {
                 deadline::run(case.name, case.run);

@@ -159,6 +159,9 @@ async fn exchange(mut stream: UnixStream, ask: mpsc::UnboundedSender<Asked>, sta
             }
             let body: Vec<u8> = request.drain(..whole).skip(end + 4).collect();
             let line = head.lines().next().unwrap_or("");
+            if line.starts_with("PUT /api/v1/vm.snapshot ") {
+                snapshot::wait(&destination(&body)).await;
+            }
             let (answer, asked) = answer(line, &body, &state);
             if let Some(asked) = asked {
                 let _ = ask.send(asked);
@@ -172,6 +175,13 @@ async fn exchange(mut stream: UnixStream, ask: mpsc::UnboundedSender<Asked>, sta
             _ => return,
         }
     }
+}
+
+/// Where a snapshot is written to.
+fn destination(body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let url = body["destination_url"].as_str();
+    url.unwrap_or_default().to_owned()
 }
 
 fn answer(line: &str, body: &[u8], machine: &State) -> (String, Option<Asked>) {
@@ -205,7 +215,10 @@ fn answer(line: &str, body: &[u8], machine: &State) -> (String, Option<Asked>) {
         "PUT /api/v1/vm.resize-disk" => (locked(machine).resize_disk(body), None),
         "PUT /api/v1/vm.add-disk" => (locked(machine).add_disk(body), None),
         "PUT /api/v1/vm.remove-device" => (locked(machine).remove_device(body), None),
-        "PUT /api/v1/vm.snapshot" => (locked(machine).snapshot(body), None),
+        "PUT /api/v1/vm.snapshot" => {
+            let goes_on = snapshot::goes_on().then_some(Asked::Resume);
+            (locked(machine).snapshot(body), goes_on)
+        }
         "PUT /api/v1/vm.pause" => running(Asked::Pause, "The VM could not be paused"),
         "PUT /api/v1/vm.resume" => match state {
             Some("Paused") => (none.clone(), Some(Asked::Resume)),
@@ -277,13 +290,12 @@ impl Machine {
 
     fn snapshot(&self, body: &[u8]) -> Answer {
         let what = "The VM could not be snapshotted";
-        let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let (Some("Paused"), Some(cpu)) = (self.state, &self.still) else {
             return refusal(what, "Trying to snapshot while VM is running");
         };
         let disks: Vec<&Disk> = self.disks.values().map(|(disk, _)| disk).collect();
-        let url = body["destination_url"].as_str().unwrap_or_default();
-        match snapshot::write(url, &self.arguments, &self.taps, self.sizes, &disks, cpu) {
+        let url = destination(body);
+        match snapshot::write(&url, &self.arguments, &self.taps, self.sizes, &disks, cpu) {
             Ok(()) => ("204", String::new()),
             Err(why) => refusal(what, &why),
         }

@@ -6,7 +6,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::cpu::Cpu;
 use super::options::{Disk, Options, Restore, Sizes};
@@ -17,6 +19,35 @@ pub(crate) const BEHAVIOUR: &str = "NKUDO_STAND_IN_SNAPSHOT";
 const CONFIG: &str = "config.json";
 const STATE: &str = "state.json";
 const MEMORY: &str = "memory-ranges";
+
+/// In the directory that the snapshot is written to: a pipe that whoever waits waits for.
+pub(crate) const PIPE: &str = "waits";
+
+/// Returns when the snapshot is to be written: a case may have it wait until somebody writes to the pipe. The real one
+/// answers nothing meanwhile, but ends when it is told to, and so does this.
+pub(super) async fn wait(url: &str) {
+    let directory = url.strip_prefix("file://");
+    let (Ok("waits"), Some(directory)) = (std::env::var(BEHAVIOUR).as_deref(), directory) else {
+        return;
+    };
+    let pipe = Path::new(directory).join(PIPE);
+    let mode = Mode::RUSR | Mode::WUSR;
+    if mknodat(CWD, &pipe, FileType::Fifo, mode, 0).is_err() {
+        return;
+    }
+    let (tell, told) = oneshot::channel();
+    // None of the runtime's, which would be waited for at its end.
+    std::thread::spawn(move || {
+        let _ = fs::read(pipe);
+        let _ = tell.send(());
+    });
+    let _ = told.await;
+}
+
+/// Whether the guest goes on when the snapshot is written, as if somebody had let it.
+pub(super) fn goes_on() -> bool {
+    std::env::var(BEHAVIOUR).as_deref() == Ok("goes on")
+}
 
 /// Writes a snapshot; a file that is there is not written over.
 pub(super) fn write(
@@ -39,8 +70,6 @@ pub(super) fn write(
             );
         }
         Ok("crashes") => std::process::abort(),
-        // Long enough for somebody to be killed meanwhile.
-        Ok("is slow") => std::thread::sleep(std::time::Duration::from_millis(1500)),
         _ => {}
     }
     if !directory.is_dir() {

@@ -120,6 +120,7 @@ pub(super) fn ensure_directories() -> anyhow::Result<()> {
             format!("cannot remove what a run that was killed left in {directory}")
         })?;
     }
+    vm_lock::sweep()?;
     // An nkudo before this one wrote them for root alone, and a VM that runs may restart at any time.
     for name in files::names(&booted).with_context(|| format!("cannot list {booted}"))? {
         let path = booted.join(name);
@@ -191,8 +192,6 @@ fn gc_roots_directory(id: &VmId) -> Utf8PathBuf {
 
 /// Removes all of a VM that does not run and is in no file any more.
 pub(super) fn remove(id: &VmId) -> anyhow::Result<()> {
-    // First, while there is something by which it is known.
-    vm_lock::remove(id)?;
     let root = root_directory(id);
     files::remove_empty_tree(&root).with_context(|| format!("cannot remove {root}"))?;
     let booted = Booted::path(id);

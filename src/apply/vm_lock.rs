@@ -112,19 +112,28 @@ pub fn until_free(id: &VmId, waiting: impl FnOnce(&Holder)) -> anyhow::Result<()
     wait().with_context(|| cannot(id))
 }
 
-/// Removes what a run that was killed has left, of a VM that is in no file any more.
-pub(super) fn remove(id: &VmId) -> anyhow::Result<()> {
-    let path = path(&directory(), id);
-    let remove = || match open(&path) {
-        Ok(file) => match file.try_lock() {
-            Ok(()) => files::remove(&path),
-            Err(TryLockError::WouldBlock) => Ok(()),
-            Err(TryLockError::Error(err)) => Err(err),
-        },
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(err) => Err(err),
-    };
-    remove().with_context(|| format!("cannot remove {path}"))
+/// Removes what runs that were killed have left.
+pub(super) fn sweep() -> anyhow::Result<()> {
+    let directory = directory();
+    sweep_in(&directory)
+        .with_context(|| format!("cannot remove what a run that was killed left in {directory}"))
+}
+
+fn sweep_in(directory: &Utf8Path) -> io::Result<()> {
+    for name in files::names(directory)? {
+        let path = directory.join(name);
+        match open(&path) {
+            // While it is held here: whoever is about to take it sees then that it is no lock any more.
+            Ok(file) => match file.try_lock() {
+                Ok(()) => files::remove(&path)?,
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(err)) => return Err(err),
+            },
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            Err(err) => return Err(err),
+        }
+    }
+    Ok(())
 }
 
 fn directory() -> Utf8PathBuf {
@@ -325,5 +334,11 @@ mod tests {
         fs::write(path(&directory, &web), "1 snapshot\n").unwrap();
         assert_eq!(holder_in(&directory, &web).unwrap(), None);
         take(&directory, &web, Doing::Start);
+        fs::write(path(&directory, &web), "1 snapshot\n").unwrap();
+        let db = "db".parse().unwrap();
+        let _held = take(&directory, &db, Doing::Start);
+        sweep_in(&directory).unwrap();
+        assert_eq!(files::names(&directory).unwrap(), ["db"]);
+        assert!(holder_in(&directory, &db).unwrap().is_some());
     }
 }

@@ -323,7 +323,7 @@ fn a_stop_that_was_killed_is_still_a_stop() {
     let host = slow();
     let mut stop = begin(&host, &["stop", "slow"]);
     stopping(&host);
-    let pid = host.machine.ok(&["cat", "/run/nkudo/lock"]);
+    let pid = host.machine.ok(&["pgrep", "-xf", "nkudo stop slow"]);
     host.machine.ok(&["kill", "-KILL", pid.trim()]);
     stop.wait().unwrap();
     host.is_gone("slow");

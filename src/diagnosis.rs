@@ -32,6 +32,11 @@ const KNOWN: &[Known] = &[
          virtualisation on in the firmware or in the host of this machine; `nkudo doctor` says which",
     ),
     (
+        &["no supported hypervisor"],
+        "KVM is not available",
+        "`nkudo doctor` says whether it is the module, the firmware or the host of this machine",
+    ),
+    (
         &["kvm", "os error"],
         "KVM does not do what the VMM asks of it",
         "`nkudo doctor` looks at /dev/kvm and its module; on a machine that is virtual itself, nested \
@@ -134,6 +139,7 @@ mod tests {
                 "Failed to open /dev/kvm: No such file or directory (os error 2)",
                 "KVM is not available",
             ),
+            ("  2: no supported hypervisor", "KVM is not available"),
             (
                 "  3: Cannot open kernel file",
                 "the VM's kernel is not there, or the VM may not read it",

@@ -2,6 +2,7 @@
 
 mod generation;
 
+use std::io;
 use std::process::Stdio;
 
 use anyhow::{Context as _, bail};
@@ -126,11 +127,17 @@ async fn tables() -> anyhow::Result<Option<String>> {
         // Without the counters, which change by themselves.
         match run(&["-s", "list", "table", family, name], "").await {
             Ok(text) => all.get_or_insert_with(String::new).push_str(&text),
-            Err(err) if format!("{err:#}").contains("No such file or directory") => {}
+            Err(err) if is_no_table(&err) => {}
             Err(err) => return Err(err),
         }
     }
     Ok(all)
+}
+
+/// Whether nft said that there is no such table. The kernel says the same of an nft that is not there.
+fn is_no_table(err: &anyhow::Error) -> bool {
+    err.downcast_ref::<io::Error>().is_none()
+        && format!("{err:#}").contains("No such file or directory")
 }
 
 /// How nft lists nkudo's rules for IP, with their counters; nothing where it cannot.

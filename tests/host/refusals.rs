@@ -8,6 +8,7 @@ cases![
     a_bad_configuration_changes_nothing,
     an_old_hypervisor_is_refused_before_any_effect,
     a_hypervisor_that_is_gone_is_refused_before_any_effect,
+    without_nft_nothing_is_changed,
     a_foreign_link_of_the_bridges_name_is_named,
     a_foreign_bridge_of_the_bridges_name_is_named,
     a_foreign_tap_is_named,
@@ -88,6 +89,20 @@ fn a_hypervisor_that_is_gone_is_refused_before_any_effect() {
 }
 
 #[track_caller]
+fn without_nft_nothing_is_changed() {
+    let host = Host::boot(Networkd::On);
+    host.guest("web", Then::PowerOffWhenAsked);
+    host.configure(&[LAN, &vm("web", "")].concat());
+    host.nkudo(&["render"]).done();
+    let nft = host.machine.ok(&["sh", "-c", "command -v nft"]);
+    host.machine.ok(&["mv", nft.trim(), "/root/nft"]);
+    unchanged(&host, &["switch"])
+        .says("cannot be loaded")
+        .says("install nftables");
+    host.machine.ok(&["mv", "/root/nft", nft.trim()]);
+    host.nkudo(&["switch"]).done();
+}
+
 fn refuses(host: &Host, name: &str) {
     host.configure(&with_web());
     host.nkudo(&["render"]).done();

@@ -88,7 +88,8 @@ pub(crate) fn text(checks: &[Check], width: Option<usize>) -> String {
     text
 }
 
-fn wrapped(text: &str, width: Option<usize>, indent: &str) -> Vec<String> {
+/// The lines of a text on a terminal so wide, all but the first of which are indented.
+pub(super) fn wrapped(text: &str, width: Option<usize>, indent: &str) -> Vec<String> {
     let Some(width) = width else {
         return vec![text.to_owned()];
     };

@@ -15,14 +15,15 @@ use crate::cli::Status as Arguments;
 use crate::connections::Connections;
 use crate::disk;
 use crate::generation::{Manifest, Store};
-use crate::host::{Boot, Vm};
+use crate::host::{Boot, Host};
 use crate::observe;
-use crate::observe::{Detail, closer, leases, observe, tuning};
+use crate::observe::{Detail, Observed, Specification, closer, leases, observe, tuning};
 use crate::plan;
 use crate::snapshot;
 use crate::status::{LinkStatus, State, Status, VmStatus, status};
 
-use super::{Exit, block_on, print, programs, state_dir, status_network};
+use super::doctor::wrapped;
+use super::{Exit, block_on, print, programs, state_dir, status_network, width};
 
 pub fn run(arguments: &Arguments, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     let store = Store::new(&state_dir::state_dir(given));
@@ -102,8 +103,7 @@ async fn look(
     if let Some((_, manifest)) = &mut current {
         observed.tuning = tuning(&manifest.host.tuning)?;
         programs::as_now(&mut manifest.programs, &observed);
-        let is_inside = |vm: &Vm| matches!(vm.boot, Boot::Inside { .. });
-        if manifest.host.vms.values().any(is_inside) {
+        if may_have_kept_disks(&manifest.host, &observed) {
             let made = observe::made(&manifest.host.state_dir)?;
             disk::as_made(&mut manifest.host, &made);
         }
@@ -143,6 +143,16 @@ async fn look(
     Ok(status)
 }
 
+/// Whether a VM may run with disks, or with a kernel, that were made as something else than what is declared now. Where all run
+/// as they are declared, no record of a disk is read.
+fn may_have_kept_disks(host: &Host, observed: &Observed) -> bool {
+    host.vms.iter().any(|(id, vm)| {
+        let booted = observed.remains.get(id).map(|one| &one.specification);
+        let differs = matches!(booted, Some(Specification::Known(booted)) if booted.vm != *vm);
+        matches!(vm.boot, Boot::Inside { .. }) || differs
+    })
+}
+
 fn shown<T: Serialize>(
     arguments: &Arguments,
     status: &T,
@@ -170,11 +180,17 @@ fn table(status: &Status) -> String {
         );
     }
     text.push('\n');
+    let width = width().map(usize::from);
+    let mut line = |line: &str, indent: &str| {
+        let lines = wrapped(line, width, "    ").join("\n    ");
+        let _ = writeln!(text, "{indent}{lines}");
+    };
     if let Some(why) = &status.unreadable {
-        let _ = writeln!(text, "what is declared is not known: {why}");
+        line(&format!("what is declared is not known: {why}"), "");
     }
     for tuning in &status.tuning {
-        let _ = writeln!(text, "{}\n    {}", tuning.text, tuning.remedy);
+        line(&tuning.text, "");
+        line(&tuning.remedy, "    ");
     }
     if status.vms.is_empty() {
         return text;
@@ -260,8 +276,11 @@ pub(super) fn bytes(bytes: u64) -> String {
 
 fn details(vm: &VmStatus) -> String {
     let mut text = format!("{}: {}\n", vm.id, vm.state);
+    let width = width().map(usize::from);
     let mut line = |name: &str, value: String| {
-        let _ = writeln!(text, "  {name:<11} {value}");
+        const INDENT: &str = "              ";
+        let lines = wrapped(&value, width, INDENT).join(&format!("\n{INDENT}"));
+        let _ = writeln!(text, "  {name:<11} {lines}");
     };
     line("unit", vm.unit.clone());
     if let Some(micros) = vm.since {

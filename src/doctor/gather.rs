@@ -14,6 +14,7 @@ use super::facts::{
 use super::ports::Listener;
 use super::{kernel, ports};
 use crate::connections::Connections;
+use crate::disk;
 use crate::generation::{Manifest, Store};
 use crate::host::{Boot, Disk, DiskAccess, ProgramName, Proto, Vm, VmId};
 use crate::observe::{
@@ -118,8 +119,11 @@ async fn known(
     let manager = &connections.manager;
     let netlink = &connections.netlink;
     let mut observed = observe(&connections.bus, manager, netlink, None, Detail::Networks).await?;
-    if let Some((_, manifest)) = &current {
+    if let Some((_, manifest)) = &mut current {
         observed.tuning = observe::tuning(&manifest.host.tuning)?;
+        // A disk stays as it was made, whatever is declared now.
+        let made = observe::made(&manifest.host.state_dir)?;
+        disk::as_made(&mut manifest.host, &made);
     }
     let none = BTreeMap::new();
     let declared = current

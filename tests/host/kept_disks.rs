@@ -12,6 +12,7 @@ cases![
     purge_removes_what_nobody_declares_and_nothing_else,
     recreate_makes_disks_anew_and_keeps_the_old_ones,
     recreate_puts_the_old_disk_back_when_the_vm_does_not_start,
+    a_disk_that_is_kept_as_it_was_made_is_nothing_to_wait_for,
 ];
 
 fn a_larger_size_grows_disks_and_a_smaller_one_is_refused() {
@@ -291,4 +292,29 @@ fn recreate_puts_the_old_disk_back_when_the_vm_does_not_start() {
         .ok(&["mv", "/srv/guests/gone", "/srv/guests/web"]);
     host.nkudo(&["start", "web"]).done();
     assert_eq!(host.sum(root), old);
+}
+
+fn a_disk_that_is_kept_as_it_was_made_is_nothing_to_wait_for() {
+    let host = host();
+    let config = with_disks("/var/lib/nkudo", ROOT);
+    host.switch_to(&config).done();
+    let pid = host.main_pid("web");
+    host.machine.ok(&[
+        "qemu-img",
+        "convert",
+        "-O",
+        "qcow2",
+        IMAGE,
+        "/srv/image.qcow2",
+    ]);
+    // A disk made of it now would be another file.
+    host.switch_to(&config.replace(IMAGE, "/srv/image.qcow2"))
+        .done()
+        .says("disk root of web: keep it");
+    assert_eq!(host.main_pid("web"), pid);
+    let status = host.nkudo(&["status"]).done();
+    assert!(!status.stdout.contains("pending"), "{status}");
+    let doctor = host.nkudo(&["doctor", "web"]);
+    assert!(doctor.stdout.contains("ok   vm web: running"), "{doctor}");
+    assert!(!doctor.stdout.contains("is not there"), "{doctor}");
 }

@@ -34,6 +34,7 @@ fn tables_fit_the_terminal() {
     let host = host();
     for command in [
         "nkudo status",
+        "nkudo status a-vm-with-a-long-name-for-a-table",
         "nkudo status --network",
         "nkudo generations",
         "nkudo image list",

@@ -75,7 +75,7 @@ install:
 	install -D -m 644 completions/nkudo.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/nkudo.fish
 	install -D -m 644 docs/nkudo.schema.json $(DESTDIR)$(PREFIX)/share/nkudo/nkudo.schema.json
 	@# Help and messages name them. Packages may be built without.
-	for page in README.md docs/*.md examples/*.toml; do \
+	for page in README.md docs/*.md docs/*.json examples/*.toml; do \
 		[ ! -e $$page ] || install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/doc/nkudo/$$page || exit 1; \
 	done
 

@@ -277,7 +277,7 @@ fn make_install_puts_everything_where_it_belongs() {
             wanted.insert(format!("{below}/share/man/man{section}/{page}"), 0o644);
         }
         // Where help says `docs/status.md`.
-        for (documents, ending) in [("docs", "md"), ("examples", "toml")] {
+        for (documents, ending) in [("docs", "md"), ("docs", "json"), ("examples", "toml")] {
             for document in fs::read_dir(root().join(documents)).unwrap() {
                 let path = document.unwrap().path();
                 if path.extension().is_some_and(|found| found == ending) {

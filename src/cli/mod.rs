@@ -210,7 +210,7 @@ pub enum Command {
 
     /// Remove disks that are in no file any more, and snapshots, for good
     ///
-    /// Without `--disk` and `--snapshot`, all disks and snapshots of a VM that is not declared any more. It says
+    /// Without `--disk` and `--snapshot`, all disks and snapshots of a VM that is not declared any more, and its TPM. It says
     /// what it is about to remove, and asks.
     ///
     /// Exit codes: 0, removed; 1, failed, or not wanted; 2, wrong usage.

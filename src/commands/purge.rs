@@ -1,4 +1,4 @@
-//! `nkudo purge`: removes disks that nobody declares any more, and snapshots.
+//! `nkudo purge`: removes disks and TPMs that nobody declares any more, and snapshots.
 
 use anyhow::{Context as _, bail};
 use camino::Utf8Path;
@@ -26,19 +26,24 @@ pub fn run(purge: &Purge, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     refuse_unsettled(&state_dir, id)?;
     let found = disk::disk_files_of(&state_dir, id)?;
     let taken = snapshot::kept_of(&state_dir, id)?;
-    if found.is_empty() && taken.is_empty() {
+    let all = purge.disk.is_empty() && purge.snapshot.is_empty();
+    // It is of no use without the disks that it has the keys of.
+    let tpm = Some(disk::directory(&state_dir, id).join("tpm")).filter(|path| all && path.exists());
+    if found.is_empty() && taken.is_empty() && tpm.is_none() {
         bail!(
             "VM {id} has no disks that nkudo made, and no snapshots\n\
              hint: `nkudo disk list` lists all disks, `nkudo snapshots` all snapshots"
         );
     }
-    let all = purge.disk.is_empty() && purge.snapshot.is_empty();
     let chosen = chosen(purge, &found, all)?;
     let snapshots = chosen_snapshots(purge, &taken, all)?;
     if all || !chosen.is_empty() {
         refuse_declared(purge, &store, &chosen, all)?;
     }
     refuse_used(id, &chosen)?;
+    if let Some(path) = tpm.as_ref().filter(|_| unit_is_loaded(id)) {
+        bail!("VM {id} runs with its TPM, {path}; nothing was removed\nhint: stop it first");
+    }
     for file in &chosen {
         tracing::info!("disk {} of {id}: {}", file.label(), told(file)?);
     }
@@ -50,7 +55,13 @@ pub fn run(purge: &Purge, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
             one.path
         );
     }
-    let question = format!("Remove {} for good?", counted(&chosen, &snapshots));
+    if let Some(path) = &tpm {
+        tracing::info!("the state of the TPM of {id}: {path}");
+    }
+    let question = format!(
+        "Remove {} for good?",
+        counted(&chosen, &snapshots, tpm.is_some())
+    );
     if !confirm(&question, purge.yes)? {
         tracing::info!("nothing was removed");
         return Ok(Exit::Failed);
@@ -63,17 +74,29 @@ pub fn run(purge: &Purge, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
         snapshot::remove(one)?;
         tracing::info!(nkudo_vm = %id, "removed snapshot {} of {id}", one.name);
     }
+    if let Some(path) = &tpm {
+        std::fs::remove_dir_all(path).with_context(|| format!("cannot remove {path}"))?;
+        tracing::info!(nkudo_vm = %id, "removed the state of the TPM of {id}");
+    }
+    if all {
+        // Where something of somebody else's is in it, it stays.
+        let _ = std::fs::remove_dir(disk::directory(&state_dir, id));
+    }
     Ok(Exit::Done)
 }
 
 /// `this disk`, `these 2 disks and this snapshot`.
-fn counted(disks: &[&DiskFile], snapshots: &[&Kept]) -> String {
+fn counted(disks: &[&DiskFile], snapshots: &[&Kept], tpm: bool) -> String {
     let some = |count: usize, what: &str| match count {
         0 => None,
         1 => Some(format!("this {what}")),
         more => Some(format!("these {more} {what}s")),
     };
-    let all = [some(disks.len(), "disk"), some(snapshots.len(), "snapshot")];
+    let all = [
+        some(disks.len(), "disk"),
+        some(snapshots.len(), "snapshot"),
+        some(usize::from(tpm), "TPM's state"),
+    ];
     let all: Vec<String> = all.into_iter().flatten().collect();
     all.join(" and ")
 }

@@ -6,9 +6,11 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use super::stop::TIMED_OUT;
 use super::verdict::{Ending, Kind, Stop, Vcpus, VmmExit};
 use super::{StepExit, runtime_directory, stop_marker, was_not_ready};
+use crate::apply;
 use crate::files;
 use crate::host::VmId;
 use crate::hypervisor::events::Events;
+use crate::observe::HeldBy;
 
 /// The VMM's log and its events, in the unit's own /tmp.
 const LOG: &str = "/tmp/cloud-hypervisor.log";
@@ -36,6 +38,8 @@ pub(super) fn post(id: &VmId) -> anyhow::Result<StepExit> {
         },
         stop: match files::read(&stop_marker(&runtime_directory(id)))?.as_deref() {
             _ if was_not_ready(id)? => Stop::NotReady,
+            // `nkudo stop --force` may kill the step that asks before that has begun.
+            None if apply::held_by(id)? == Some(HeldBy::Nkudo) => Stop::Asked,
             None => Stop::NotAsked,
             Some(TIMED_OUT) => Stop::TimedOut,
             Some(_) => Stop::Asked,

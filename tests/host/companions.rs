@@ -110,6 +110,11 @@ fn companions_live_as_long_as_their_vm() {
     }
     host.has_nothing();
     assert!(host.exists(state), "the state of the TPM went with the VM");
+    host.nkudo(&["purge", "web", "--yes"])
+        .done()
+        .says("removed the state of the TPM of web");
+    assert!(!host.exists("/var/lib/nkudo/vms/web"));
+    host.nkudo(&["purge", "web", "--yes"]).ended(1);
 }
 
 fn companions_are_back_after_a_crash_and_after_a_reboot_of_the_guest() {

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::guest::Then;
-use super::host::{Host, LAN, Ran, unit, vm};
+use super::host::{Host, LAN, Ran, unit, vm, vm_alone};
 use super::machine::Networkd;
 use super::until::until;
 
 cases![
+    a_guest_that_was_not_asked_did_not_power_off,
     a_stopped_vm_is_left_alone_until_it_is_started,
     systemctl_stop_holds_and_restart_does_not,
     start_and_restart_act_on_one_declared_vm,
@@ -133,4 +134,15 @@ fn a_restart_waits_until_the_old_tap_is_gone() {
     drop(held);
     Ran::of(&restart.wait_with_output().unwrap()).done();
     host.tap_is_in("web", "nk-lan");
+}
+
+fn a_guest_that_was_not_asked_did_not_power_off() {
+    let host = Host::boot(Networkd::On);
+    host.guest("deaf", Then::Halt);
+    host.switch_to(&vm_alone("deaf", "stop-timeout = \"10min\""))
+        .done();
+    // It kills the step that would ask along with the VMM.
+    host.nkudo(&["stop", "deaf", "--force=0"]).done();
+    host.is_gone("deaf");
+    assert_eq!(host.exits("deaf").last().unwrap(), "stopped");
 }

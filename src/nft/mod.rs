@@ -198,9 +198,11 @@ async fn run(arguments: &[&str], input: &str) -> anyhow::Result<String> {
         .kill_on_drop(true)
         .spawn()
         .context("cannot run nft (package nftables)")?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).await?;
-    }
+    // Where it ends before it has read all, it says why itself.
+    let written = match child.stdin.take() {
+        Some(mut stdin) => stdin.write_all(input.as_bytes()).await,
+        None => Ok(()),
+    };
     let output = child.wait_with_output().await?;
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stderr);
@@ -213,6 +215,7 @@ async fn run(arguments: &[&str], input: &str) -> anyhow::Result<String> {
                 .unwrap_or("nft failed and did not say why")
         );
     }
+    written?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

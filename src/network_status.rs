@@ -15,7 +15,7 @@ use crate::host::{
 };
 use crate::network::{self, Backend};
 use crate::observe::{Admin, Link, LinkKind, Observed, Rules};
-use crate::plan;
+use crate::plan::{self, NetworksLeftOut};
 
 /// `nkudo status --network --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -57,6 +57,8 @@ pub struct NetworkStatus {
     /// The bridge, or what macvtaps are on.
     pub link: LinkName,
     pub state: NetworkLinkState,
+    /// What stands in its way, so that a switch refuses and a boot leaves it out.
+    pub obstacle: Option<String>,
     /// Those that the link has now.
     pub addresses: Vec<IpNet>,
     /// Bytes that the link has received and sent; `null` where there is no link.
@@ -153,6 +155,10 @@ pub fn networks_status(
     counted: Option<&str>,
 ) -> NetworksStatus {
     let host = current.map(|(_, manifest)| &manifest.host);
+    let obstructed = current.map_or_else(NetworksLeftOut::new, |(_, manifest)| {
+        plan::obstructed(manifest, observed)
+    });
+    let declared = host.and_then(|host| plan::rules_without(host, &obstructed, observed));
     NetworksStatus {
         version: FormatVersion,
         generation: current.map(|(number, _)| number),
@@ -160,11 +166,15 @@ pub fn networks_status(
             Backend::Networkd => BackendStatus::Networkd,
             Backend::Netlink => BackendStatus::Netlink,
         }),
-        rules: rules(host.and_then(network::rules), &observed.network.rules),
+        rules: rules(declared, &observed.network.rules),
         networks: host.map_or_else(Vec::new, |host| {
             let networks = host.networks.iter();
             let one = |(name, declared)| {
-                network(host, name, declared, observed, leases.get(name), counted)
+                let obstacles = obstructed.get(name);
+                NetworkStatus {
+                    obstacle: obstacles.map(|obstacles| plan::said(obstacles)),
+                    ..network(host, name, declared, observed, leases.get(name), counted)
+                }
             };
             networks.map(one).collect()
         }),
@@ -173,7 +183,7 @@ pub fn networks_status(
 
 fn rules(declared: Option<String>, seen: &Rules) -> RulesStatus {
     match (declared, seen) {
-        (_, Rules::Unusable(_)) => RulesStatus::Unknown,
+        (_, Rules::Unusable(_) | Rules::Refused(_)) => RulesStatus::Unknown,
         (None, Rules::Absent) => RulesStatus::AsDeclared,
         (Some(_), Rules::Absent) => RulesStatus::Missing,
         (Some(declared), Rules::Loaded(loaded)) if declared == *loaded => RulesStatus::AsDeclared,
@@ -222,6 +232,7 @@ fn network(
         kind,
         link: link.clone(),
         state,
+        obstacle: None,
         addresses: seen.map_or_else(Vec::new, |seen| seen.addresses.iter().copied().collect()),
         received_bytes: seen.map(|seen| seen.traffic.received_bytes),
         sent_bytes: seen.map(|seen| seen.traffic.sent_bytes),

@@ -25,7 +25,7 @@ use nkudo::generation::Manifest;
 use nkudo::host::VmId;
 use nkudo::observe::{Closer, Hypervisor, Observed};
 use nkudo::plan::{
-    OnObstacle, Pending, Plan, PlanDocument, Reason, Request, Switch, differences,
+    NetworksLeftOut, OnObstacle, Pending, Plan, PlanDocument, Reason, Request, Switch, differences,
     obstacles_document, plan,
 };
 use nkudo::status::status;
@@ -107,13 +107,12 @@ fn planned(case: &Path) -> (String, String, String) {
         Some(Some(("restart", id))) => Request::Restart(id.parse().unwrap()),
         other => panic!("{}: {other:?}", case.display()),
     };
-    let differing =
-        differences(&after, &observed, &request)
-            .iter()
-            .fold(String::new(), |mut text, one| {
-                writeln!(text, "{:?}: {one}", one.about).unwrap();
-                text
-            });
+    let differing = differences(&after, &observed, &request, &NetworksLeftOut::new())
+        .iter()
+        .fold(String::new(), |mut text, one| {
+            writeln!(text, "{:?}: {one}", one.about).unwrap();
+            text
+        });
     let (text, json) = match plan(&after, &observed, &request) {
         Ok(plan) => {
             status_shows_the_same_upgrades(&plan, &after, &observed, case);

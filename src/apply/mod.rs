@@ -33,13 +33,13 @@ use futures_util::{StreamExt as _, stream};
 use crate::connections::Connections;
 use crate::generation::Manifest;
 use crate::host::{ImageName, StoredFile, VmId};
-use crate::plan::{Action, Plan, TapAmiss};
+use crate::plan::{Action, OnObstacle, Plan, RulesStep, TapAmiss};
 use crate::systemd::Jobs;
 use crate::talk::Progress;
 use crate::unit::Restoration;
 
 pub use not_ready::give_up;
-pub use outcome::{Failure, Outcome};
+pub use outcome::{Failure, NotMade, Outcome};
 pub use run_files::{Hold, Lock, held_by, hold, lock, release, try_lock};
 pub use shutdown::shut_down;
 pub use stop::{Stopped, stop};
@@ -77,10 +77,15 @@ impl Apply<'_> {
         self.leave_out(plan, &mut outcome);
         // Before anything stops: a VM whose new disk cannot be made runs on as it was.
         self.prepare_storage(plan, &mut outcome.vms).await;
-        if let Err(err) = self.networks(plan).await {
-            // Nothing has been stopped yet, and nothing is: VMs run on as they were.
-            outcome.host.push(err);
-            return outcome;
+        if let Err(unmade) = self.networks(plan).await {
+            // At a boot all else is done.
+            let goes_on = unmade.is_nobodys() && plan.on_obstacle == OnObstacle::LeaveOut;
+            outcome.host.push(unmade.why);
+            if !goes_on {
+                // Nothing has been stopped yet, and nothing is: VMs run on as they were.
+                outcome.not_made = Some(unmade.what);
+                return outcome;
+            }
         }
         let progress = Progress::begin(plan.pieces());
         for wave in &plan.stop {
@@ -94,8 +99,13 @@ impl Apply<'_> {
         }
         // What stopped had its rules until it did; what starts now has its own from the first moment.
         if let Err(err) = self.load_rules(plan).await {
+            let why = format!("{err:#}");
             outcome.host.push(err);
-            return outcome;
+            // Those that are removed are in nobody's way.
+            if plan.network.rules != RulesStep::Remove {
+                outcome.not_made = Some(NotMade::RulesNotLoaded(why));
+                return outcome;
+            }
         }
         // What stopped has given back its memory, and what starts finds its huge pages.
         match tuning::tune(&plan.tuning) {
@@ -163,11 +173,18 @@ impl Apply<'_> {
 
     /// Notes for `nkudo status` which VMs something stands in the way of, and forgets of which that was so.
     fn leave_out(&self, plan: &Plan, outcome: &mut Outcome) {
-        for (id, obstacles) in plan.left_out() {
-            let why: Vec<String> = obstacles
-                .iter()
-                .map(|obstacle| obstacle.without_subject())
-                .collect();
+        for network in plan.network.left_out.keys() {
+            let why = plan.network.why(network);
+            match plan.on_obstacle {
+                OnObstacle::LeaveOut => {
+                    outcome.networks.insert(network.clone(), why);
+                }
+                // What was asked for does without it.
+                OnObstacle::Refuse => tracing::warn!("network {network} is left out: {why}"),
+            }
+        }
+        for (id, reasons) in plan.left_out() {
+            let why: Vec<String> = reasons.iter().map(ToString::to_string).collect();
             if let Err(err) = run_files::note_obstacles(id, &why) {
                 outcome.host.push(err);
             }

@@ -1,33 +1,71 @@
 //! Bridges, by networkd or by rtnetlink.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use camino::Utf8Path;
 
-use super::{Apply, run_files, services};
+use super::{Apply, NotMade, run_files, services};
 use crate::files;
-use crate::host::{LinkName, Network};
+use crate::host::{Bridge, Family, LinkName, Network, NetworkName};
 use crate::interruption::effect;
 use crate::network::{Backend, NETWORKD_DIR, network_file_name};
 use crate::observe::{Admin, Link, Networkd};
-use crate::plan::{BridgeStep, DhcpStep, Plan, PortOwner, PortStep, VlanStep};
+use crate::plan::{BridgeStep, DhcpStep, OnObstacle, Plan, PortOwner, PortStep, VlanStep};
 use crate::systemd::Network1Proxy;
 
-/// How long networkd may take to make bridges. It takes some 20 ms.
+/// How long networkd may take to answer, and to make bridges. It takes some 20 ms.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// networkd does not come back by itself to a bus that was restarted under it (seen on 257).
 const NO_RELOAD: &str = "systemd-networkd does not reload its files; if D-Bus was restarted, \
                          `systemctl restart systemd-networkd` brings it back to the bus";
 
+/// Why networks could not be made, and which: where the host goes on without them, it goes on without those.
+#[derive(Debug)]
+pub(super) struct Unmade {
+    pub(super) what: NotMade,
+    pub(super) why: anyhow::Error,
+}
+
+impl Unmade {
+    fn of(networks: impl IntoIterator<Item = NetworkName>, why: impl Into<anyhow::Error>) -> Self {
+        let why = why.into();
+        let text = format!("{why:#}");
+        let networks = networks.into_iter().map(|name| (name, text.clone()));
+        Self {
+            what: NotMade::Networks(networks.collect()),
+            why,
+        }
+    }
+
+    /// Whether it is no network's that there still is to go without.
+    pub(super) fn is_nobodys(&self) -> bool {
+        matches!(&self.what, NotMade::Networks(networks) if networks.is_empty())
+    }
+}
+
 impl Apply<'_> {
     /// Makes and changes bridges.
-    pub(super) async fn networks(&self, plan: &Plan) -> anyhow::Result<()> {
+    pub(super) async fn networks(&self, plan: &Plan) -> Result<(), Unmade> {
+        let concerned = |which: &dyn Fn(&Network) -> bool| {
+            let networks = self.wanted.host.networks.iter();
+            let planned = networks.filter(|(name, _)| !plan.network.left_out.contains_key(*name));
+            let concerned = planned.filter(|(_, network)| which(network));
+            concerned.map(|(name, _)| name.clone()).collect::<Vec<_>>()
+        };
+        let all = |why| Unmade::of(concerned(&|_| true), why);
+        let of_link = |link: &LinkName, why| {
+            let has = |network: &Network| {
+                let uplink = network.uplink();
+                network.bridge() == Some(link) || uplink.is_some_and(|uplink| uplink.port() == link)
+            };
+            Unmade::of(concerned(&has), why)
+        };
         self.check_rules(plan).await?;
-        self.tell_network_manager(plan).await?;
-        write_files(plan)?;
+        self.tell_network_manager(plan).await.map_err(all)?;
+        write_files(plan).map_err(all)?;
         let wanted: BTreeMap<&LinkName, &BridgeStep> = plan
             .bridges
             .iter()
@@ -35,59 +73,104 @@ impl Apply<'_> {
                 matches!(step, BridgeStep::Create { .. } | BridgeStep::Change { .. })
             })
             .collect();
+        if let Err(why) = self.reload(plan, &wanted).await {
+            let unmade = Unmade::of(concerned(&|network| network.own().is_some()), why);
+            // No network that is left needs networkd.
+            if !unmade.is_nobodys() || plan.on_obstacle == OnObstacle::Refuse {
+                return Err(unmade);
+            }
+            tracing::warn!("{:#}", unmade.why);
+        }
         match plan.backend {
             Backend::Netlink => {
-                self.reload_if_it_runs(plan).await?;
                 for (name, step) in &wanted {
-                    self.by_netlink(name, step).await?;
+                    let made = self.by_netlink(name, step).await;
+                    made.map_err(|why| of_link(name, why))?;
                 }
             }
-            Backend::Networkd => self.by_networkd(plan, &wanted).await?,
+            Backend::Networkd => {
+                for (name, step) in &wanted {
+                    let configured = self.reconfigure(plan, name, step).await;
+                    configured.map_err(|why| of_link(name, why))?;
+                }
+                if let Err(why) = self.until_configured(&wanted).await {
+                    let lack = self.that_lack(&wanted).await.map_err(all)?;
+                    let lacks = |network: &Network| {
+                        network.bridge().is_some_and(|bridge| lack.contains(bridge))
+                    };
+                    return Err(Unmade::of(concerned(&lacks), why));
+                }
+            }
         }
         for name in wanted.keys() {
             tracing::info!("set up bridge {name}");
         }
-        self.vlans(plan).await?;
-        self.ports(plan).await?;
-        services::set_sysctls(plan)?;
-        self.dhcp(plan, &[DhcpStep::Start, DhcpStep::Restart]).await
-    }
-
-    async fn vlans(&self, plan: &Plan) -> anyhow::Result<()> {
-        let netlink = &self.connections.netlink;
         for (link, step) in &plan.network.vlans {
-            match step {
-                VlanStep::Create { vlan, uplink } => {
-                    netlink.delete(link).await?;
-                    netlink.create_vlan(vlan, uplink).await?;
-                    tracing::info!("made {link}");
-                }
-                VlanStep::SetUp => netlink.set_up_named(link).await?,
-                VlanStep::Remove => {}
+            let made = self.vlan(link, step).await;
+            made.map_err(|why| of_link(link, why))?;
+        }
+        for (link, step) in &plan.network.ports {
+            if let PortStep::Put { bridge, whose } = step {
+                let put = self.put(link, bridge, *whose).await;
+                put.map_err(|why| of_link(link, why))?;
+            }
+        }
+        for (network, step) in &plan.network.dhcp {
+            if matches!(step, DhcpStep::Start | DhcpStep::Restart) {
+                let started = self.dhcp(network, step).await;
+                started.map_err(|why| Unmade::of([network.clone()], why))?;
+            }
+        }
+        // Last is what may be of no network any more.
+        services::set_sysctls(plan).map_err(|why| {
+            let forwards = |network: &Network| {
+                let forwards = |own: &Bridge| Family::ALL.into_iter().any(|one| own.forwards(one));
+                network.own().is_some_and(forwards)
+            };
+            Unmade::of(concerned(&forwards), why)
+        })?;
+        for (link, step) in &plan.network.ports {
+            if let PortStep::Release { bridge } = step {
+                let released = self.release(link, bridge).await;
+                released.map_err(|why| of_link(link, why))?;
             }
         }
         Ok(())
     }
 
-    async fn ports(&self, plan: &Plan) -> anyhow::Result<()> {
+    async fn vlan(&self, link: &LinkName, step: &VlanStep) -> anyhow::Result<()> {
         let netlink = &self.connections.netlink;
-        for (link, step) in &plan.network.ports {
-            match step {
-                PortStep::Put { bridge, whose } => {
-                    if *whose == PortOwner::Host {
-                        run_files::note_uplink(link, bridge)?;
-                    }
-                    // networkd does it too, with the file that it has; whoever is first.
-                    netlink.put_uplink(link, bridge).await?;
-                    tracing::info!("put {link} into {bridge}");
-                }
-                PortStep::Release { bridge } => {
-                    netlink.release(link, bridge).await?;
-                    run_files::forget_uplink(link)?;
-                    tracing::info!("took {link} out of {bridge}");
-                }
+        match step {
+            VlanStep::Create { vlan, uplink } => {
+                netlink.delete(link).await?;
+                netlink.create_vlan(vlan, uplink).await?;
+                tracing::info!("made {link}");
             }
+            VlanStep::SetUp => netlink.set_up_named(link).await?,
+            VlanStep::Remove => {}
         }
+        Ok(())
+    }
+
+    async fn put(
+        &self,
+        link: &LinkName,
+        bridge: &LinkName,
+        whose: PortOwner,
+    ) -> anyhow::Result<()> {
+        if whose == PortOwner::Host {
+            run_files::note_uplink(link, bridge)?;
+        }
+        // networkd does it too, with the file that it has; whoever is first.
+        self.connections.netlink.put_uplink(link, bridge).await?;
+        tracing::info!("put {link} into {bridge}");
+        Ok(())
+    }
+
+    async fn release(&self, link: &LinkName, bridge: &str) -> anyhow::Result<()> {
+        self.connections.netlink.release(link, bridge).await?;
+        run_files::forget_uplink(link)?;
+        tracing::info!("took {link} out of {bridge}");
         Ok(())
     }
 
@@ -118,35 +201,58 @@ impl Apply<'_> {
         Ok(())
     }
 
-    async fn by_networkd(
+    /// Has networkd read its files again.
+    async fn reload(
         &self,
         plan: &Plan,
         wanted: &BTreeMap<&LinkName, &BridgeStep>,
     ) -> anyhow::Result<()> {
-        let networkd = Network1Proxy::new(&self.connections.bus).await?;
         // It makes a bridge that somebody deleted only when it reads its files again; and where a bridge is not as its
         // file says, another file held for it, which may be gone by now.
-        if !wanted.is_empty() || changes_files(plan) {
-            networkd.reload().await.context(NO_RELOAD)?;
+        let makes = plan.backend == Backend::Networkd && !wanted.is_empty();
+        if makes || (plan.networkd == Networkd::Runs && changes_files(plan)) {
+            let reload = async {
+                let networkd = Network1Proxy::new(&self.connections.bus).await?;
+                networkd.reload().await
+            };
+            answer(reload).await.context(NO_RELOAD)?;
             effect();
         }
-        if wanted.is_empty() {
+        Ok(())
+    }
+
+    /// Has networkd configure a bridge that is not as its file says: files that did not change are not applied again by a
+    /// reload.
+    async fn reconfigure(
+        &self,
+        plan: &Plan,
+        name: &LinkName,
+        step: &BridgeStep,
+    ) -> anyhow::Result<()> {
+        let is_new = plan.write_files.contains_key(&network_file_name(name));
+        if is_new || !matches!(step, BridgeStep::Change { .. }) {
             return Ok(());
         }
         let links = self.connections.netlink.links().await?;
-        for (name, step) in wanted {
-            // Files that did not change are not applied again by a reload.
-            let file = network_file_name(name);
-            if let (BridgeStep::Change { .. }, false, Some(link)) = (
-                step,
-                plan.write_files.contains_key(&file),
-                links.get(name.as_str()),
-            ) {
-                networkd
-                    .reconfigure_link(i32::try_from(link.index)?)
-                    .await
-                    .with_context(|| format!("systemd-networkd does not configure {name}"))?;
-            }
+        let Some(link) = links.get(name.as_str()) else {
+            return Ok(());
+        };
+        let index = i32::try_from(link.index)?;
+        let reconfigure = async {
+            let networkd = Network1Proxy::new(&self.connections.bus).await?;
+            networkd.reconfigure_link(index).await
+        };
+        answer(reconfigure)
+            .await
+            .with_context(|| format!("systemd-networkd does not configure {name}"))
+    }
+
+    async fn until_configured(
+        &self,
+        wanted: &BTreeMap<&LinkName, &BridgeStep>,
+    ) -> anyhow::Result<()> {
+        if wanted.is_empty() {
+            return Ok(());
         }
         self.connections
             .netlink
@@ -160,17 +266,36 @@ impl Apply<'_> {
             .context("systemd-networkd did not do it; see `networkctl status` and `journalctl -u systemd-networkd`")
     }
 
-    async fn reload_if_it_runs(&self, plan: &Plan) -> anyhow::Result<()> {
-        if plan.networkd == Networkd::Runs && changes_files(plan) {
-            let networkd = Network1Proxy::new(&self.connections.bus).await?;
-            networkd.reload().await.context(NO_RELOAD)?;
-        }
-        Ok(())
+    /// The bridges that still lack something; all of them, where they have come just now.
+    async fn that_lack(
+        &self,
+        wanted: &BTreeMap<&LinkName, &BridgeStep>,
+    ) -> anyhow::Result<BTreeSet<LinkName>> {
+        let links = self.connections.netlink.links().await?;
+        let lacks = |name: &LinkName, step: &BridgeStep| {
+            !wrong(name, step, links.get(name.as_str())).is_empty()
+        };
+        let names = |lacking: &dyn Fn(&LinkName, &BridgeStep) -> bool| {
+            let names = wanted.iter().filter(|(name, step)| lacking(name, step));
+            names
+                .map(|(name, _)| (*name).clone())
+                .collect::<BTreeSet<_>>()
+        };
+        let lacking = names(&lacks);
+        Ok(if lacking.is_empty() {
+            names(&|_, _| true)
+        } else {
+            lacking
+        })
     }
 
     /// Removes bridges and what was for them. By now no file makes networkd create them again.
     pub(super) async fn remove_bridges(&self, plan: &Plan) -> anyhow::Result<()> {
-        self.dhcp(plan, &[DhcpStep::Stop]).await?;
+        for (network, step) in &plan.network.dhcp {
+            if *step == DhcpStep::Stop {
+                self.dhcp(network, step).await?;
+            }
+        }
         let netlink = &self.connections.netlink;
         for link in &plan.network.macvtaps {
             netlink.delete(link).await?;
@@ -189,6 +314,14 @@ impl Apply<'_> {
             }
         }
         self.forget_network_manager(plan).await
+    }
+}
+
+/// What networkd answers, which one that hangs never does.
+async fn answer(call: impl Future<Output = zbus::Result<()>>) -> anyhow::Result<()> {
+    match tokio::time::timeout(LIMIT, call).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => bail!("it did not answer within {} s", LIMIT.as_secs()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::host::VmId;
+use crate::host::{NetworkName, VmId};
 use crate::plan::{OnFailure, Plan};
 use crate::tuning::Refusal;
 
@@ -12,6 +12,10 @@ pub struct Outcome {
     /// What concerns the host, such as a bridge.
     pub host: Vec<anyhow::Error>,
     pub vms: BTreeMap<VmId, Failure>,
+    /// Networks that were left out, and why.
+    pub networks: BTreeMap<NetworkName, String>,
+    /// Where the run ended at networks: nothing has been started then.
+    pub not_made: Option<NotMade>,
     /// Settings that could not be set, by path.
     pub refused: BTreeMap<String, Refusal>,
     /// What is not as declared, though all was done, in words.
@@ -21,6 +25,17 @@ pub struct Outcome {
     /// VMs whose turn did not come, because another one failed before and nothing was to be done
     /// after that.
     pub left_out: BTreeSet<VmId>,
+}
+
+/// What of networks failed and ended a run.
+#[derive(Debug)]
+pub enum NotMade {
+    /// These, and why; nothing has been stopped.
+    Networks(BTreeMap<NetworkName, String>),
+    /// The rules of all networks, before anything was stopped.
+    RulesRefused(String),
+    /// The rules, though nft would have taken them before VMs were stopped.
+    RulesNotLoaded(String),
 }
 
 impl Outcome {

@@ -7,9 +7,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use camino::Utf8Path;
 
-use super::Apply;
+use super::network::Unmade;
+use super::{Apply, NotMade};
 use crate::files;
 use crate::host::NetworkName;
+use crate::network;
 use crate::nft;
 use crate::observe::SYSCTL_FILE;
 use crate::plan::{DhcpStep, Plan, RulesStep, Sysctl};
@@ -21,17 +23,45 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 impl Apply<'_> {
     /// Checks that the rules can be loaded, before anything depends on them.
-    pub(super) async fn check_rules(&self, plan: &Plan) -> anyhow::Result<()> {
-        match &plan.network.rules {
-            RulesStep::Load { text, .. } => nft::check(text).await,
-            RulesStep::Keep | RulesStep::Remove => Ok(()),
+    pub(super) async fn check_rules(&self, plan: &Plan) -> Result<(), Unmade> {
+        let RulesStep::Load { text, .. } = &plan.network.rules else {
+            return Ok(());
+        };
+        let Err(why) = nft::check(text).await else {
+            return Ok(());
+        };
+        // One network may need what this kernel has not, such as NAT, and others do without.
+        let mut with_rules = network::with_rules(&self.wanted.host);
+        with_rules.retain(|name| !plan.network.left_out.contains_key(name));
+        let mut refused = BTreeMap::new();
+        for name in &with_rules {
+            let mut alone = self.wanted.host.clone();
+            alone.networks.retain(|other, _| other == name);
+            if let Some(text) = network::rules(&alone)
+                && let Err(why) = nft::check(&text).await
+            {
+                refused.insert(name.clone(), format!("{why:#}"));
+            }
         }
+        let what = if refused.is_empty() || refused.len() == with_rules.len() {
+            NotMade::RulesRefused(format!("{why:#}"))
+        } else {
+            NotMade::Networks(refused)
+        };
+        Err(Unmade { what, why })
     }
 
     /// Loads the rules, or removes them.
     pub(super) async fn load_rules(&self, plan: &Plan) -> anyhow::Result<()> {
         match &plan.network.rules {
-            RulesStep::Keep => nft::remember().await?,
+            RulesStep::Keep => {
+                if let Err(err) = nft::remember().await {
+                    // They are as they were seen, and the next look lists them again.
+                    tracing::warn!(
+                        "cannot note that the firewall rules are as they were loaded: {err:#}"
+                    );
+                }
+            }
             RulesStep::Load { text, .. } => {
                 nft::load(Some(text)).await?;
                 tracing::info!("loaded the firewall rules");
@@ -44,19 +74,11 @@ impl Apply<'_> {
         Ok(())
     }
 
-    /// Starts, restarts and stops what hands out addresses.
-    pub(super) async fn dhcp(&self, plan: &Plan, steps: &[DhcpStep]) -> anyhow::Result<()> {
-        for (network, step) in plan
-            .network
-            .dhcp
-            .iter()
-            .filter(|(_, step)| steps.contains(step))
-        {
-            self.one_dhcp(network, step)
-                .await
-                .with_context(|| format!("the DHCP server of network {network}"))?;
-        }
-        Ok(())
+    /// Starts, restarts or stops what hands out addresses.
+    pub(super) async fn dhcp(&self, network: &NetworkName, step: &DhcpStep) -> anyhow::Result<()> {
+        self.one_dhcp(network, step)
+            .await
+            .with_context(|| format!("the DHCP server of network {network}"))
     }
 
     async fn one_dhcp(&self, network: &NetworkName, step: &DhcpStep) -> anyhow::Result<()> {

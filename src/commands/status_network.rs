@@ -1,5 +1,7 @@
 //! `nkudo status --network`: the state of networks.
 
+use std::fmt::Write as _;
+
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
@@ -58,6 +60,7 @@ pub(super) fn text(status: &NetworksStatus) -> String {
     };
     let backend = status.backend.as_ref().map_or_else(dash, word);
     let mut text = format!("generation {generation}, backend {backend}\nfirewall rules: {rules}\n");
+    let mut obstacles = String::new();
     let mut networks = table(["NETWORK", "KIND", "LINK", "STATE", "ADDRESS", "IN", "OUT"]);
     let mut ports = table(["NETWORK", "VM", "TAP", "ETHERNET ADDRESS", "STATE"]);
     let mut leases = table(["NETWORK", "LEASE", "ETHERNET ADDRESS", "VM", "EXPIRES"]);
@@ -78,6 +81,9 @@ pub(super) fn text(status: &NetworksStatus) -> String {
             network.received_bytes.map_or_else(dash, bytes),
             network.sent_bytes.map_or_else(dash, bytes),
         ]);
+        if let Some(obstacle) = &network.obstacle {
+            let _ = writeln!(obstacles, "network {name}: {obstacle}");
+        }
         for port in &network.ports {
             ports.add_row([
                 name.clone(),
@@ -110,6 +116,10 @@ pub(super) fn text(status: &NetworksStatus) -> String {
                     .map_or_else(dash, |number| number.to_string()),
             ]);
         }
+    }
+    if !obstacles.is_empty() {
+        text.push('\n');
+        text.push_str(&obstacles);
     }
     for table in [&mut networks, &mut ports, &mut leases, &mut forwards] {
         if table.row_count() > 0 {

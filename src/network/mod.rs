@@ -10,7 +10,7 @@ mod nftables;
 pub use dnsmasq::dnsmasq;
 pub use network_manager::{NETWORK_MANAGER_DIR, NETWORK_MANAGER_FILE, network_manager};
 pub use networkd::{NETWORKD_DIR, files, is_ours, network_file_name, uplink_file_name};
-pub use nftables::{NO_RULES, TABLES, rules};
+pub use nftables::{NO_RULES, TABLES, rules, with_rules};
 
 use crate::host::{Host, NetworkName, Nic, VmId};
 

@@ -4,6 +4,7 @@
 //! of the world; `bridge nkudo` says what may leave a VM. Links are named, not numbered, so rules
 //! hold for links that come later. The text replaces both tables in one transaction.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -184,19 +185,34 @@ fn dnat_rule(rules: &mut String, forward: &Forward, to: IpAddr, also: &str) {
     );
 }
 
+/// The networks that rules are for.
+pub fn with_rules(host: &Host) -> BTreeSet<NetworkName> {
+    let needs = |name: &NetworkName, network: &Network| {
+        network.own().is_some() || !checked(host, name, network).is_empty()
+    };
+    let networks = host.networks.iter();
+    let networks = networks.filter(|(name, network)| needs(name, network));
+    networks.map(|(name, _)| name.clone()).collect()
+}
+
+/// The NICs that may not send whatever they like. What a macvtap sends passes no bridge.
+fn checked<'a>(host: &'a Host, name: &'a NetworkName, network: &Network) -> Vec<&'a Nic> {
+    if matches!(network.kind, NetworkKind::Macvtap(_)) {
+        return Vec::new();
+    }
+    nics(host, name)
+        .map(|(_, nic)| nic)
+        .filter(|nic| nic.trust == Trust::Checked)
+        .collect()
+}
+
 /// What may leave each VM.
 fn bridge(host: &Host) -> Option<String> {
     let mut sets = String::new();
     let mut verdicts = Vec::new();
     let mut chains = String::new();
     for (name, network) in &host.networks {
-        if matches!(network.kind, NetworkKind::Macvtap(_)) {
-            continue;
-        }
-        let checked: Vec<&Nic> = nics(host, name)
-            .map(|(_, nic)| nic)
-            .filter(|nic| nic.trust == Trust::Checked)
-            .collect();
+        let checked = checked(host, name, network);
         if checked.is_empty() {
             continue;
         }

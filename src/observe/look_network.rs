@@ -38,6 +38,7 @@ pub(super) async fn network_facts(
         },
         dnsmasq: dnsmasq(),
         network_manager: network_manager()?,
+        not_made: BTreeMap::new(),
     })
 }
 

@@ -25,6 +25,8 @@ pub struct NetworkFacts {
     /// Where dnsmasq is, if it is there.
     pub dnsmasq: Option<Utf8PathBuf>,
     pub network_manager: NetworkManager,
+    /// Networks that this run has tried to make and could not, and why.
+    pub not_made: BTreeMap<NetworkName, String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct Route {
 pub enum Rules {
     /// nft cannot be run, and why.
     Unusable(String),
+    /// This run has tried to load others, and they were refused, and why.
+    Refused(String),
     /// No table of nkudo's is there.
     #[default]
     Absent,

@@ -1,11 +1,11 @@
 //! What of the host's networks is not as declared: what a switch would still do to them, in words.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
+use super::left_out::{LeftOut, NetworksLeftOut};
 use super::network_plan::{DhcpStep, PortStep, RulesReason, RulesStep, VlanStep};
 use super::obstacle::Obstacle;
-use super::{Action, BridgeStep, Plan, Reason, Request, TapAmiss, draft, obstacle};
+use super::{Action, BridgeStep, Plan, Reason, Request, TapAmiss, draft, network_obstacle};
 use crate::generation::Manifest;
 use crate::host::{Host, LinkName, NetworkName};
 use crate::network::Backend;
@@ -31,9 +31,15 @@ pub enum About {
     Links,
 }
 
-/// What differs of the networks, as far as the request is about them.
-pub fn differences(wanted: &Manifest, observed: &Observed, request: &Request) -> Vec<Difference> {
-    let plan = draft(&BTreeMap::new(), wanted, observed, request);
+/// What differs of the networks, as far as the request is about them, but for those that a plan has left out.
+pub fn differences(
+    wanted: &Manifest,
+    observed: &Observed,
+    request: &Request,
+    left_out: &NetworksLeftOut,
+) -> Vec<Difference> {
+    let left_out = LeftOut::of(left_out);
+    let plan = draft(&left_out, wanted, observed, request);
     let mut found = Found {
         host: &wanted.host,
         backend: plan.backend,
@@ -43,10 +49,29 @@ pub fn differences(wanted: &Manifest, observed: &Observed, request: &Request) ->
     found.links(&plan);
     found.taps(&plan);
     found.services(&plan);
-    for obstacle in obstacle::of_networks(&plan, wanted, observed) {
-        found.obstacle(&obstacle);
+    for obstacle in network_obstacle::obstacles(&plan, wanted, observed) {
+        if !left_out.has(&obstacle) {
+            found.obstacle(&obstacle);
+        }
     }
     found.all
+}
+
+/// The networks that something stands in the way of now.
+pub fn obstructed(wanted: &Manifest, observed: &Observed) -> NetworksLeftOut {
+    let request = Request::what_is_left();
+    let mut left_out = LeftOut::default();
+    loop {
+        let plan = draft(&left_out, wanted, observed, &request);
+        let mut obstacles = network_obstacle::obstacles(&plan, wanted, observed);
+        obstacles.retain(|obstacle| !left_out.has(obstacle));
+        if obstacles.is_empty() {
+            return left_out.networks;
+        }
+        for obstacle in &obstacles {
+            left_out.add(obstacle);
+        }
+    }
 }
 
 struct Found<'a> {
@@ -209,21 +234,11 @@ impl Found<'_> {
 
     fn obstacle(&mut self, obstacle: &Obstacle) {
         let about = match obstacle {
-            Obstacle::NoBridge { network, .. }
-            | Obstacle::NotABridge { network, .. }
-            | Obstacle::NoDnsmasq(network) => About::Network(network.clone()),
-            Obstacle::ForeignBridge { name, .. } | Obstacle::ForeignVlan { name } => {
-                self.of_link(name)
-            }
-            Obstacle::NoUplink { link }
-            | Obstacle::UplinkHasAddresses { link, .. }
-            | Obstacle::UplinkInUse { link, .. }
-            | Obstacle::UplinkIsBridge { link } => self.of_link(link),
-            Obstacle::AddressOverlap { bridge, .. } => self.of_link(bridge),
-            Obstacle::NoNft(_) => About::Rules,
+            Obstacle::Network { network, .. } => About::Network(network.clone()),
+            Obstacle::NoNft { .. } | Obstacle::RulesRefused { .. } => About::Rules,
             _ => About::Links,
         };
-        self.add(about, obstacle.to_string());
+        self.add(about, obstacle.without_subject());
     }
 }
 

@@ -122,6 +122,7 @@ fn reason(reason: &Reason) -> ReasonDocument {
             Reason::OtherUnit => "other-unit",
             Reason::Asked => "asked",
             Reason::Obstacle(_) => "obstacle",
+            Reason::NoNetwork(..) => "no-network",
         },
         text: reason.to_string(),
     }

@@ -7,9 +7,11 @@
 mod change;
 mod differences;
 mod json;
+mod left_out;
 mod live;
 mod needs;
 mod network;
+mod network_obstacle;
 mod network_plan;
 mod obstacle;
 mod pci;
@@ -28,20 +30,25 @@ use std::num::NonZeroUsize;
 use ipnet::IpNet;
 
 use crate::generation::Manifest;
-use crate::host::{DiskName, Isolation, LinkName, PciAddress, Vm, VmId};
+use crate::host::{DiskName, Isolation, LinkName, NetworkName, PciAddress, Vm, VmId};
 use crate::network::Backend;
 use crate::observe::{HeldBy, Networkd, Observed};
 
 pub use change::{Change, Cost, changes};
-pub use differences::{About, Difference, differences};
+pub use differences::{About, Difference, differences, obstructed};
 pub use json::{PlanDocument, obstacles_document};
+pub use left_out::NetworksLeftOut;
+pub(crate) use left_out::rules_without;
+use left_out::{Hosts, LeftOut};
 pub use live::Live;
 pub(crate) use network::{backend, is_our_bridge};
+pub use network_obstacle::NetworkObstacle;
+pub(crate) use network_plan::said;
 pub use network_plan::{
     DhcpStep, NetworkManagerStep, NetworkPlan, PortOwner, PortStep, RulesReason, RulesStep, Sysctl,
     SysctlStep, VlanStep, Warning,
 };
-pub use obstacle::Obstacle;
+pub use obstacle::{Obstacle, Whom};
 pub use pci::PciStep;
 pub use request::{OnFailure, OnObstacle, Pending, Request, Switch};
 pub(crate) use services::{defaults, forwarding};
@@ -70,6 +77,7 @@ pub struct Plan {
     /// How many VMs start, or stop, at the same time.
     pub at_once: NonZeroUsize,
     pub on_failure: OnFailure,
+    pub on_obstacle: OnObstacle,
     /// What the image store gets before anything is stopped.
     pub images: Vec<ImageStep>,
     /// Kernels that are taken out of images then.
@@ -151,6 +159,8 @@ pub enum Reason {
     Asked,
     /// Something stands in its way.
     Obstacle(Box<Obstacle>),
+    /// It would start on a network that is left out, and why that is.
+    NoNetwork(NetworkName, Vec<Obstacle>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -243,15 +253,14 @@ impl Plan {
     }
 
     /// The VMs that are left as they are because something stands in their way, and what does.
-    pub fn left_out(&self) -> impl Iterator<Item = (&VmId, Vec<&Obstacle>)> {
-        let steps = self.vms.iter().map(|(id, step)| {
-            let obstacles = step.reasons.iter().filter_map(|reason| match reason {
-                Reason::Obstacle(obstacle) => Some(obstacle.as_ref()),
-                _ => None,
-            });
-            (id, obstacles.collect::<Vec<_>>())
+    pub fn left_out(&self) -> impl Iterator<Item = (&VmId, Vec<&Reason>)> {
+        let stands_in_the_way =
+            |reason: &&Reason| matches!(reason, Reason::Obstacle(_) | Reason::NoNetwork(..));
+        let steps = self.vms.iter().map(move |(id, step)| {
+            let reasons = step.reasons.iter().filter(stands_in_the_way);
+            (id, reasons.collect::<Vec<_>>())
         });
-        steps.filter(|(_, obstacles)| !obstacles.is_empty())
+        steps.filter(|(_, reasons)| !reasons.is_empty())
     }
 
     /// The VMs with this action.
@@ -300,46 +309,34 @@ pub fn plan(
     observed: &Observed,
     request: &Request,
 ) -> Result<Plan, Vec<Obstacle>> {
-    let mut left_out: LeftOut = BTreeMap::new();
+    let mut left_out = LeftOut::default();
     loop {
         let plan = draft(&left_out, wanted, observed, request);
         let mut obstacles = obstacle::obstacles(&plan, wanted, observed, request);
-        // Some are there whatever becomes of the VM.
-        obstacles.retain(|obstacle| {
-            let vms = obstacle.vms();
-            vms.is_empty() || !vms.iter().all(|id| left_out.contains_key(id))
-        });
+        // Some are there whatever becomes of the VM or the network.
+        obstacles.retain(|obstacle| !left_out.has(obstacle));
         if obstacles.is_empty() {
             return Ok(plan);
         }
-        let refuses = |obstacle: &Obstacle| match request.on_obstacle() {
-            OnObstacle::Refuse => !obstacle.fails_its_vm_alone(),
-            OnObstacle::LeaveOut => obstacle.vms().is_empty(),
-        };
-        if obstacles.iter().any(refuses) {
+        if !obstacles
+            .iter()
+            .all(|obstacle| request.goes_on_without(obstacle, &wanted.host))
+        {
             return Err(obstacles);
         }
         // What one VM does not get, another may.
-        for obstacle in obstacles {
-            for id in obstacle.vms() {
-                left_out.entry(id).or_default().push(obstacle.clone());
-            }
+        for obstacle in &obstacles {
+            left_out.add(obstacle);
         }
     }
 }
 
-/// VMs that are left as they are, and why.
-type LeftOut = BTreeMap<VmId, Vec<Obstacle>>;
-
-/// The plan without these VMs, whatever stands in its way.
+/// The plan without these VMs and networks, whatever stands in its way.
 fn draft(left_out: &LeftOut, wanted: &Manifest, observed: &Observed, request: &Request) -> Plan {
     let backend = network::backend(&wanted.host, observed);
     let mut vms = vm::steps(wanted, observed, request);
-    for (id, obstacles) in left_out {
-        let obstacles = obstacles.iter().cloned().map(Box::new);
-        let reasons = obstacles.map(Reason::Obstacle).collect();
-        vms.insert(id.clone(), VmStep::new(Action::Nothing, reasons));
-    }
+    left_out.leave(&mut vms, &wanted.host);
+    let hosts = Hosts::of(&wanted.host, &left_out.networks, observed);
     let mut plan = Plan {
         drop_ins: vm::drop_ins(&vms, observed),
         backend,
@@ -349,6 +346,7 @@ fn draft(left_out: &LeftOut, wanted: &Manifest, observed: &Observed, request: &R
         vms,
         at_once: request.at_once(),
         on_failure: request.on_failure(),
+        on_obstacle: request.on_obstacle(),
         bridges: BTreeMap::new(),
         attach: Vec::new(),
         write_files: BTreeMap::new(),
@@ -357,14 +355,17 @@ fn draft(left_out: &LeftOut, wanted: &Manifest, observed: &Observed, request: &R
         kernels: Vec::new(),
         disks: BTreeMap::new(),
         pci: BTreeMap::new(),
-        network: NetworkPlan::default(),
+        network: NetworkPlan {
+            left_out: left_out.networks.clone(),
+            ..NetworkPlan::default()
+        },
         tuning: TuningPlan::default(),
     };
     storage::steps(&mut plan, wanted, observed, request);
     pci::steps(&mut plan, wanted, observed, request);
-    network::steps(&mut plan, &wanted.host, observed, request);
-    uplink::steps(&mut plan, &wanted.host, observed, request);
-    services::steps(&mut plan, &wanted.host, observed, request);
+    network::steps(&mut plan, &hosts, observed, request);
+    uplink::steps(&mut plan, &hosts, observed, request);
+    services::steps(&mut plan, &hosts, left_out, observed, request);
     tuning::steps(&mut plan, &wanted.host.tuning, &observed.tuning, request);
     plan
 }

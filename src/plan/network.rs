@@ -1,10 +1,11 @@
 //! What becomes of bridges, of the TAPs in them, and of networkd's files.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Action, Attach, BridgeStep, NetworkManagerStep, Plan, Request, TapAmiss};
+use super::{Action, Attach, BridgeStep, Hosts, NetworkManagerStep, Plan, Request, TapAmiss};
 use crate::host::{Bridge, Host, LinkName, Network, NetworkBackend};
 use crate::network::{self, Backend};
 use crate::observe::{Admin, Link, LinkKind, NetworkManager, Networkd, Observed};
@@ -21,45 +22,57 @@ pub(crate) fn is_our_bridge(name: &LinkName, link: &Link) -> bool {
     link.kind == LinkKind::Bridge && link.has_mac(Network::bridge_mac(name))
 }
 
-pub(super) fn steps(plan: &mut Plan, host: &Host, observed: &Observed, request: &Request) {
+pub(super) fn steps(plan: &mut Plan, hosts: &Hosts<'_>, observed: &Observed, request: &Request) {
     if matches!(request, Request::Stop(_)) {
         return;
     }
-    for bridge in host.networks.values().filter_map(|network| network.own()) {
+    let made = &hosts.made;
+    for bridge in made.networks.values().filter_map(|network| network.own()) {
         if let Some(step) = wanted_step(bridge, observed) {
             plan.bridges.insert(bridge.name.clone(), step);
         }
     }
-    attach(plan, host, observed);
-    let files = network::files(host, plan.backend);
+    attach(plan, made, observed);
     let seen = &observed.networkd_files;
+    let declared = network::files(hosts.declared, plan.backend);
     if request.is_whole() {
-        remove_bridges(plan, host, observed);
+        remove_bridges(plan, hosts.declared, observed);
+        // That of an uplink, where the bridge that it is put into is left as it is.
+        let stays = |text: &str| {
+            let mut bridges = text.lines().filter_map(|line| line.strip_prefix("Bridge="));
+            bridges.any(|bridge| hosts.leaves(bridge))
+        };
         plan.remove_files = seen
-            .keys()
-            .filter(|name| !files.contains_key(*name))
-            .cloned()
+            .iter()
+            .filter(|(name, text)| !declared.contains_key(*name) && !stays(text))
+            .map(|(name, _)| name.clone())
             .collect();
     }
-    plan.network.network_manager = network_manager(host, observed, request);
-    plan.write_files = files
-        .into_iter()
-        .filter(|(name, text)| seen.get(name) != Some(text))
-        .collect();
+    plan.network.network_manager = network_manager(hosts, observed, request);
+    let mut files = declared;
+    if let Cow::Owned(made) = made {
+        // What networkd is told to leave alone stands in one file for all.
+        let written = network::files(made, plan.backend);
+        files = network::files(&hosts.kept, plan.backend);
+        files.retain(|name, _| written.contains_key(name));
+    }
+    files.retain(|name, text| seen.get(name) != Some(text));
+    plan.write_files = files;
 }
 
 /// What becomes of the file for NetworkManager.
 fn network_manager(
-    host: &Host,
+    hosts: &Hosts<'_>,
     observed: &Observed,
     request: &Request,
 ) -> Option<NetworkManagerStep> {
     let NetworkManager::There(seen) = &observed.network.network_manager else {
         return None;
     };
-    Some(match (network::network_manager(host), seen) {
+    let needed = !hosts.declared.networks.is_empty();
+    Some(match (network::network_manager(&hosts.kept), seen) {
         (Some(text), seen) if seen.as_ref() != Some(&text) => NetworkManagerStep::Write(text),
-        (None, Some(_)) if request.is_whole() => NetworkManagerStep::Remove,
+        (None, Some(_)) if request.is_whole() && !needed => NetworkManagerStep::Remove,
         _ => NetworkManagerStep::Keep,
     })
 }

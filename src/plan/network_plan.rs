@@ -5,11 +5,15 @@ use std::fmt;
 
 use ipnet::IpNet;
 
+use super::left_out::NetworksLeftOut;
+use super::obstacle::Obstacle;
 use super::text::HostStep;
 use crate::host::{LinkName, NetworkName, Vlan};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetworkPlan {
+    /// Networks that the rest of the plan does without.
+    pub left_out: NetworksLeftOut,
     pub vlans: BTreeMap<LinkName, VlanStep>,
     /// Uplinks and VLANs' links that go into a bridge, or out of it.
     pub ports: BTreeMap<LinkName, PortStep>,
@@ -133,6 +137,12 @@ impl NetworkPlan {
 }
 
 impl NetworkPlan {
+    /// Why a network is left out.
+    pub fn why(&self, network: &NetworkName) -> String {
+        let obstacles = self.left_out.get(network);
+        said(obstacles.map_or(&[], Vec::as_slice))
+    }
+
     /// In the order of the text.
     pub(super) fn host_steps(&self) -> Vec<HostStep> {
         let mut steps = Vec::new();
@@ -144,6 +154,10 @@ impl NetworkPlan {
                 text,
             });
         };
+        for network in self.left_out.keys() {
+            let text = format!("network {network}: leave out: {}", self.why(network));
+            step("network", network, "leave-out", text);
+        }
         let action = match self.network_manager {
             Some(NetworkManagerStep::Write(_)) => Some("write"),
             Some(NetworkManagerStep::Remove) => Some("remove"),
@@ -196,6 +210,12 @@ impl NetworkPlan {
         }
         steps
     }
+}
+
+/// What stands in a network's way, where that is named already.
+pub(crate) fn said(obstacles: &[Obstacle]) -> String {
+    let texts: Vec<String> = obstacles.iter().map(Obstacle::without_subject).collect();
+    texts.join("; ")
 }
 
 impl RulesStep {

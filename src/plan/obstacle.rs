@@ -4,21 +4,15 @@ use std::collections::BTreeSet;
 
 use camino::Utf8PathBuf;
 
-use super::network::is_our_bridge;
-use super::services::{Overlap, overlaps};
-use super::{Action, Plan, Request, RulesStep, needs, pci, storage, uplink};
+use super::network_obstacle::{self, NetworkObstacle};
+use super::{Action, Plan, Request, needs, pci, storage};
 use crate::generation::Manifest;
 use crate::host::{
-    AbsolutePath, DiskName, IommuGroup, LinkName, Needed, NetworkBackend, NetworkKind, NetworkName,
-    PciAddress, Size, VmId,
+    AbsolutePath, DiskName, IommuGroup, LinkName, Needed, NetworkName, PciAddress, Size, VmId,
 };
 use crate::hypervisor::Version;
-use crate::network::Backend;
-use crate::observe::{
-    Holder, Hypervisor, LinkKind, Networkd, Observed, Rules, SystemdVersion, UnitOrigin,
-};
+use crate::observe::{Holder, Hypervisor, LinkKind, Observed, SystemdVersion, UnitOrigin};
 use crate::unit::vm_unit_name;
-use ipnet::IpNet;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
@@ -37,70 +31,31 @@ pub enum Obstacle {
         "`network-backend = \"networkd\"`, but systemd-networkd does not run; start it, or set \
          `network-backend = \"auto\"`"
     )]
-    NoNetworkd,
-    #[error(
-        "the link {name} is there already and is not nkudo's ({kind}), and the network needs a bridge \
-         of that name; give the network another one with `bridge =`, or remove the link"
-    )]
-    ForeignBridge { name: LinkName, kind: &'static str },
+    NoNetworkd {
+        /// Those whose bridges it would make.
+        networks: BTreeSet<NetworkName>,
+    },
+    #[error("network {network}: {what}")]
+    Network {
+        network: NetworkName,
+        what: NetworkObstacle,
+    },
+    #[error("the firewall rules that networks need cannot be loaded: {why}; install nftables")]
+    NoNft {
+        why: String,
+        /// Those that need rules.
+        networks: BTreeSet<NetworkName>,
+    },
+    #[error("{why}; `nft -c -f nftables.conf` in the generation's directory says where")]
+    RulesRefused {
+        why: String,
+        networks: BTreeSet<NetworkName>,
+    },
     #[error(
         "the link {name} is there already and is not nkudo's, and VM {vm} needs a TAP of that name; \
          remove it with `ip link delete {name}` if nothing uses it"
     )]
     ForeignTap { name: LinkName, vm: VmId },
-    #[error(
-        "the bridge {name} is not there, and network {network} joins it (`existing-bridge`); make it \
-         first, or say `bridge = \"{name}\"`, and nkudo makes it"
-    )]
-    NoBridge {
-        name: LinkName,
-        network: NetworkName,
-    },
-    #[error("{name} is no bridge, and network {network} joins it as one (`existing-bridge`)")]
-    NotABridge {
-        name: LinkName,
-        network: NetworkName,
-    },
-    #[error("the uplink {link} is not there; `ip link` lists the host's links")]
-    NoUplink { link: LinkName },
-    #[error(
-        "the uplink {link} has addresses of the host's ({addresses}), which stop working once it is in \
-         a bridge; take them off it and give them to the network (`address`), or put VMs on a VLAN \
-         of it (`vlan`), or on the link itself (`macvtap = true`)"
-    )]
-    UplinkHasAddresses { link: LinkName, addresses: String },
-    #[error(
-        "the uplink {link} is a port of another link already, and cannot go into {bridge}; take it out \
-         there, or name another uplink"
-    )]
-    UplinkInUse { link: LinkName, bridge: LinkName },
-    #[error(
-        "the uplink {link} is a bridge, and a bridge cannot go into another; \
-         `existing-bridge = \"{link}\"` puts VMs into it"
-    )]
-    UplinkIsBridge { link: LinkName },
-    #[error(
-        "the link {name} is there already and is not nkudo's, and a network needs a VLAN's link of that \
-         name; remove it, or rename the network"
-    )]
-    ForeignVlan { name: LinkName },
-    #[error(
-        "{prefix} of the bridge {bridge} overlaps {other}, which the host reaches over {link}; give \
-         the network other addresses"
-    )]
-    AddressOverlap {
-        bridge: LinkName,
-        prefix: IpNet,
-        other: IpNet,
-        link: String,
-    },
-    #[error("the firewall rules that networks need cannot be loaded: {0}; install nftables")]
-    NoNft(String),
-    #[error(
-        "network {0} has `dhcp`, systemd-networkd does not hand out addresses on this host, and there \
-         is no dnsmasq; install it (dnsmasq-base), or leave `dhcp` out"
-    )]
-    NoDnsmasq(NetworkName),
     #[error(
         "the unit {name} is not nkudo's: systemd has it from {file}; remove that file, and stop the unit"
     )]
@@ -252,25 +207,27 @@ fn held(path: &AbsolutePath, holder: &Holder) -> String {
     }
 }
 
+/// Whose way something stands in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whom {
+    /// Everybody's.
+    Host,
+    /// Of these networks, and of the VMs that are on one of them.
+    Networks(BTreeSet<NetworkName>),
+    /// Of these VMs alone.
+    Vms(BTreeSet<VmId>),
+}
+
 impl Obstacle {
-    /// The VMs whose way alone it stands in; none where it is a matter of the host's.
-    pub fn vms(&self) -> BTreeSet<VmId> {
+    pub fn whom(&self) -> Whom {
         match self {
-            Self::OldSystemd(_)
-            | Self::OldHypervisor { .. }
-            | Self::NoHypervisor { .. }
-            | Self::NoNetworkd
-            | Self::ForeignBridge { .. }
-            | Self::NoBridge { .. }
-            | Self::NotABridge { .. }
-            | Self::NoUplink { .. }
-            | Self::UplinkHasAddresses { .. }
-            | Self::UplinkInUse { .. }
-            | Self::UplinkIsBridge { .. }
-            | Self::ForeignVlan { .. }
-            | Self::AddressOverlap { .. }
-            | Self::NoNft(_)
-            | Self::NoDnsmasq(_) => BTreeSet::new(),
+            Self::OldSystemd(_) | Self::OldHypervisor { .. } | Self::NoHypervisor { .. } => {
+                Whom::Host
+            }
+            Self::Network { network, .. } => Whom::Networks(BTreeSet::from([network.clone()])),
+            Self::NoNetworkd { networks }
+            | Self::NoNft { networks, .. }
+            | Self::RulesRefused { networks, .. } => Whom::Networks(networks.clone()),
             Self::ForeignTap { vm, .. }
             | Self::ForeignUnit { vm, .. }
             | Self::ForeignTransient { vm, .. }
@@ -287,15 +244,15 @@ impl Obstacle {
             | Self::GroupOfHost { vm, .. }
             | Self::GroupOfTwo { vm, .. }
             | Self::MissingFile { vm, .. }
-            | Self::TooFewPages { vm, .. } => BTreeSet::from([vm.clone()]),
-            Self::NoProgram { vms, .. } => vms.clone(),
+            | Self::TooFewPages { vm, .. } => Whom::Vms(BTreeSet::from([vm.clone()])),
+            Self::NoProgram { vms, .. } => Whom::Vms(vms.clone()),
             // A template is in the way of all.
             Self::UnitFile(file) => {
                 let id = file
                     .file_name()
                     .and_then(|name| name.strip_prefix("nkudo-vm@"));
                 let id = id.and_then(|id| id.strip_suffix(".service")?.parse().ok());
-                id.into_iter().collect()
+                id.map_or(Whom::Host, |id| Whom::Vms(BTreeSet::from([id])))
             }
         }
     }
@@ -306,10 +263,15 @@ impl Obstacle {
         matches!(self, Self::MissingFile { .. })
     }
 
-    /// What it says where the VM is named already.
+    /// What it says where the VM or the network is named already.
     pub fn without_subject(&self) -> String {
+        if let Self::Network { what, .. } = self {
+            return what.to_string();
+        }
         let text = self.to_string();
-        let vms = self.vms();
+        let Whom::Vms(vms) = self.whom() else {
+            return text;
+        };
         let rest = vms.first().and_then(|id| {
             let rest = text.strip_prefix("VM ")?.strip_prefix(id.as_str())?;
             rest.strip_prefix(' ')
@@ -349,16 +311,9 @@ pub(super) fn obstacles(
             }),
         }
     }
-    if wanted.host.network_backend == NetworkBackend::Networkd
-        && observed.networkd == Networkd::Absent
-        && plan.backend == Backend::Networkd
-        && !wanted.host.networks.is_empty()
-    {
-        obstacles.push(Obstacle::NoNetworkd);
-    }
     // What only stops VMs leaves networks as they are.
     if !matches!(request, Request::Stop(_)) {
-        obstacles.extend(of_networks(plan, wanted, observed));
+        obstacles.extend(network_obstacle::obstacles(plan, wanted, observed));
     }
     for id in starts {
         let unit = observed.units.get(id);
@@ -412,59 +367,5 @@ pub(super) fn obstacles(
             .filter(takes_a_name)
             .map(|file| Obstacle::UnitFile(file.clone())),
     );
-    obstacles
-}
-
-/// What stands in the way of the networks.
-pub(super) fn of_networks(plan: &Plan, wanted: &Manifest, observed: &Observed) -> Vec<Obstacle> {
-    let mut obstacles = Vec::new();
-    for (network_name, network) in &wanted.host.networks {
-        let name = network.bridge();
-        let link = name.and_then(|name| observed.links.get(name.as_str()));
-        match (&network.kind, link) {
-            (NetworkKind::Bridge(bridge), Some(link)) if !is_our_bridge(&bridge.name, link) => {
-                let kind = match link.kind {
-                    LinkKind::Bridge => "a bridge; `existing-bridge =` joins it",
-                    LinkKind::Tun => "a TUN or TAP",
-                    LinkKind::Vlan(_) | LinkKind::Macvtap | LinkKind::Other => "no bridge",
-                };
-                obstacles.push(Obstacle::ForeignBridge {
-                    name: bridge.name.clone(),
-                    kind,
-                });
-            }
-            (NetworkKind::ExistingBridge(name), None) => obstacles.push(Obstacle::NoBridge {
-                name: name.clone(),
-                network: network_name.clone(),
-            }),
-            (NetworkKind::ExistingBridge(name), Some(link)) if link.kind != LinkKind::Bridge => {
-                obstacles.push(Obstacle::NotABridge {
-                    name: name.clone(),
-                    network: network_name.clone(),
-                });
-            }
-            _ => {}
-        }
-        obstacles.extend(uplink::obstacles(network, observed));
-        let dhcp = network.own().is_some_and(|bridge| bridge.dhcp.is_some());
-        if dhcp && plan.backend == Backend::Netlink && observed.network.dnsmasq.is_none() {
-            obstacles.push(Obstacle::NoDnsmasq(network_name.clone()));
-        }
-    }
-    for (bridge, prefix, overlap) in overlaps(&wanted.host, observed) {
-        if let Overlap::OnLink(other, link) = overlap {
-            obstacles.push(Obstacle::AddressOverlap {
-                bridge: bridge.clone(),
-                prefix,
-                other,
-                link,
-            });
-        }
-    }
-    if let (RulesStep::Load { .. }, Rules::Unusable(why)) =
-        (&plan.network.rules, &observed.network.rules)
-    {
-        obstacles.push(Obstacle::NoNft(why.clone()));
-    }
     obstacles
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
-use crate::host::VmId;
+use super::left_out::is_on;
+use super::obstacle::{Obstacle, Whom};
+use crate::host::{Host, NetworkName, VmId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -45,12 +47,12 @@ pub enum OnFailure {
     Stop,
 }
 
-/// What becomes of the rest when something stands in the way of one VM alone.
+/// What becomes of the rest when something stands in the way of some VMs or networks alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnObstacle {
     /// Nothing is changed at all, unless all that is wrong is a file that is missing.
     Refuse,
-    /// That VM is left as it is: at a boot nobody is there to mend it.
+    /// They are left as they are: at a boot nobody is there to mend it.
     LeaveOut,
 }
 
@@ -76,7 +78,7 @@ impl Request {
         Self::Switch(Switch::default())
     }
 
-    /// A look at what there is still to do, whatever stands in the way of some VMs.
+    /// A look at what there is still to do, whatever stands in the way of some VMs and networks.
     pub fn what_is_left() -> Self {
         Self::Switch(Switch {
             on_obstacle: OnObstacle::LeaveOut,
@@ -88,6 +90,33 @@ impl Request {
         match self {
             Self::Switch(switch) => switch.on_obstacle,
             _ => OnObstacle::Refuse,
+        }
+    }
+
+    /// Whether those whose way it stands in are left out, and all else is done.
+    pub(super) fn goes_on_without(&self, obstacle: &Obstacle, host: &Host) -> bool {
+        match obstacle.whom() {
+            Whom::Host => false,
+            Whom::Networks(networks) => self.goes_on_without_networks(&networks, host),
+            Whom::Vms(_) => {
+                self.on_obstacle() == OnObstacle::LeaveOut || obstacle.fails_its_vm_alone()
+            }
+        }
+    }
+
+    /// Likewise. What is asked for some VMs alone does not depend on the networks of others.
+    pub fn goes_on_without_networks(&self, networks: &BTreeSet<NetworkName>, host: &Host) -> bool {
+        let needs = |id: &VmId| networks.iter().any(|network| is_on(id, network, host));
+        match self {
+            Self::Switch(Switch {
+                on_obstacle: OnObstacle::LeaveOut,
+                ..
+            }) => true,
+            Self::Switch(Switch { only: None, .. }) => false,
+            Self::Switch(Switch {
+                only: Some(only), ..
+            }) => !only.iter().any(needs),
+            Self::Start(id) | Self::Restart(id) | Self::Stop(id) => !needs(id),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
+use super::left_out::{Hosts, LeftOut};
 use super::network::is_our_bridge;
 use super::network_plan::{DhcpStep, RulesReason, RulesStep, Sysctl, SysctlStep, Warning};
 use super::{Plan, Request};
@@ -12,19 +13,28 @@ use crate::network::{self, Backend};
 use crate::observe::{Link, Observed, Rules, UnitState};
 use crate::unit;
 
-pub(super) fn steps(plan: &mut Plan, host: &Host, observed: &Observed, request: &Request) {
+pub(super) fn steps(
+    plan: &mut Plan,
+    hosts: &Hosts<'_>,
+    left_out: &LeftOut,
+    observed: &Observed,
+    request: &Request,
+) {
     if matches!(request, Request::Stop(_)) {
         return;
     }
-    plan.network.rules = rules(host, observed, request);
-    plan.network.sysctls = sysctls(host, observed, request);
-    dhcp(plan, host, observed, request);
-    warnings(plan, host, observed);
+    // Where none can be loaded, those that are there stay: VMs that run depend on them.
+    if !left_out.rules() {
+        plan.network.rules = rules(hosts, observed, request);
+    }
+    plan.network.sysctls = sysctls(hosts, observed, request);
+    dhcp(plan, hosts, observed, request);
+    warnings(plan, &hosts.made, observed);
 }
 
-fn rules(host: &Host, observed: &Observed, request: &Request) -> RulesStep {
+fn rules(hosts: &Hosts<'_>, observed: &Observed, request: &Request) -> RulesStep {
     let seen = &observed.network.rules;
-    match (network::rules(host), seen) {
+    match (network::rules(&hosts.kept), seen) {
         (Some(text), Rules::Loaded(loaded)) if text == *loaded => RulesStep::Keep,
         (Some(text), Rules::Loaded(loaded)) => {
             let why = RulesReason::Changed {
@@ -37,11 +47,15 @@ fn rules(host: &Host, observed: &Observed, request: &Request) -> RulesStep {
             text,
             why: RulesReason::Damaged,
         },
-        (Some(text), Rules::Absent | Rules::Unusable(_)) => RulesStep::Load {
+        (Some(text), Rules::Absent | Rules::Unusable(_) | Rules::Refused(_)) => RulesStep::Load {
             text,
             why: RulesReason::Absent,
         },
-        (None, Rules::Loaded(_) | Rules::Changed) if request.is_whole() => RulesStep::Remove,
+        (None, Rules::Loaded(_) | Rules::Changed)
+            if request.is_whole() && network::with_rules(hosts.declared).is_empty() =>
+        {
+            RulesStep::Remove
+        }
         (None, _) => RulesStep::Keep,
     }
 }
@@ -142,14 +156,17 @@ pub(crate) fn forwarding(host: &Host, observed: &Observed) -> Vec<(String, &'sta
     wanted
 }
 
-fn sysctls(host: &Host, observed: &Observed, request: &Request) -> SysctlStep {
+fn sysctls(hosts: &Hosts<'_>, observed: &Observed, request: &Request) -> SysctlStep {
     let facts = &observed.network.sysctls;
-    let wanted = forwarding(host, observed);
+    let made = forwarding(&hosts.made, observed);
+    let wanted = forwarding(&hosts.kept, observed);
     let mut set = Vec::new();
     let mut note: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in &wanted {
         let seen = facts.seen.get(name);
         let differs = seen.is_none_or(|seen| seen != value);
+        let is_made = made.iter().any(|(made, _)| made == name);
+        let differs = differs && is_made;
         if differs {
             set.push(Sysctl {
                 name: name.clone(),
@@ -230,7 +247,8 @@ fn named(observed: &Observed, index: u32) -> Option<(&str, &Link)> {
         .map(|(name, link)| (name.as_str(), link))
 }
 
-fn dhcp(plan: &mut Plan, host: &Host, observed: &Observed, request: &Request) {
+fn dhcp(plan: &mut Plan, hosts: &Hosts<'_>, observed: &Observed, request: &Request) {
+    let host = hosts.declared;
     let mut wanted = BTreeSet::new();
     if plan.backend == Backend::Netlink {
         for name in host.networks.keys() {
@@ -238,6 +256,9 @@ fn dhcp(plan: &mut Plan, host: &Host, observed: &Observed, request: &Request) {
                 continue;
             };
             wanted.insert(name);
+            if !hosts.made.networks.contains_key(name) {
+                continue;
+            }
             let step = match observed.network.dhcp.get(name) {
                 None => DhcpStep::Start,
                 Some(unit)

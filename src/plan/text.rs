@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     Action, Attach, BridgeStep, Change, Cost, DiskStep, GrowWhen, PciStep, Plan, Reason, TapAmiss,
-    VmStep,
+    VmStep, network_plan,
 };
 use crate::host::{DiskOrigin, Isolation, Location, VmId};
 use crate::observe::HeldBy;
@@ -15,7 +15,7 @@ use crate::observe::HeldBy;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct HostStep {
-    /// What it is about: `bridge`, `tap`, `networkd-file`, `pci`, `systemd`.
+    /// What it is about: `network`, `bridge`, `tap`, `networkd-file`, `pci`, `systemd`.
     pub(super) kind: &'static str,
     pub(super) name: String,
     /// `create`, `change`, `remove`, `keep`, `attach`, `write`, `reload`.
@@ -333,6 +333,10 @@ impl fmt::Display for Reason {
             Self::OtherKindOfLink(tap) => write!(f, "its NIC {tap} is to be another kind of link"),
             Self::Asked => f.write_str("asked for"),
             Self::Obstacle(obstacle) => f.write_str(&obstacle.without_subject()),
+            Self::NoNetwork(network, obstacles) => {
+                let why = network_plan::said(obstacles);
+                write!(f, "its network {network} is left out: {why}")
+            }
         }
     }
 }

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::network::is_our_bridge;
 use super::network_plan::{PortOwner, PortStep, VlanStep};
-use super::{Action, Plan, Request};
-use crate::host::{Host, LinkName, Network, NetworkKind, Uplink, Vlan};
+use super::{Action, Hosts, Plan, Request};
+use crate::host::{Host, LinkName, Network, Uplink, Vlan};
 use crate::observe::{Admin, Link, LinkKind, Observed, Specification};
 
 /// Whether a link is of a VLAN and nkudo made it: it has the address that its name leads to.
@@ -13,18 +12,21 @@ pub(crate) fn is_our_vlan(name: &LinkName, link: &Link) -> bool {
     matches!(link.kind, LinkKind::Vlan(_)) && link.has_mac(Network::vlan_mac(name))
 }
 
-pub(super) fn steps(plan: &mut Plan, host: &Host, observed: &Observed, request: &Request) {
-    macvtaps(plan, host, observed, request);
+pub(super) fn steps(plan: &mut Plan, hosts: &Hosts<'_>, observed: &Observed, request: &Request) {
+    macvtaps(plan, hosts.declared, observed, request);
     if matches!(request, Request::Stop(_)) {
         return;
     }
     let mut wanted: BTreeMap<&LinkName, Option<&LinkName>> = BTreeMap::new();
-    for network in host.networks.values() {
+    for (name, network) in &hosts.declared.networks {
         let Some(uplink) = network.uplink() else {
             continue;
         };
         let bridge = network.own().map(|bridge| &bridge.name);
         wanted.insert(uplink.port(), bridge);
+        if !hosts.made.networks.contains_key(name) {
+            continue;
+        }
         if let Some(vlan) = &uplink.vlan
             && let Some(step) = vlan_step(vlan, uplink, observed)
         {
@@ -47,17 +49,22 @@ pub(super) fn steps(plan: &mut Plan, host: &Host, observed: &Observed, request: 
             .get(&link)
             .is_some_and(|wanted| wanted.is_some_and(|wanted| wanted.as_str() == bridge));
         // One that goes into another bridge is put there, and noted so.
-        if !stays && !plan.network.ports.contains_key(&link) {
+        if !stays && !hosts.leaves(bridge) && !plan.network.ports.contains_key(&link) {
             let bridge = bridge.clone();
             plan.network
                 .ports
                 .insert(link, PortStep::Release { bridge });
         }
     }
+    let is_left = |master: u32| {
+        let mut links = observed.links.iter();
+        links.any(|(name, link)| link.index == master && hosts.leaves(name))
+    };
     for (name, link) in &observed.links {
         if let Ok(name) = name.parse::<LinkName>()
             && is_our_vlan(&name, link)
             && !wanted.contains_key(&name)
+            && !link.master.is_some_and(is_left)
         {
             plan.network.vlans.insert(name, VlanStep::Remove);
         }
@@ -167,63 +174,4 @@ pub(super) fn is_ours_in(observed: &Observed, port: &str, bridge: &str) -> bool 
         .get(port)
         .is_some_and(|noted| noted == bridge)
         || vlan.is_some_and(|(link, name)| is_our_vlan(&name, link))
-}
-
-/// What stands in the way of using a network's uplink.
-pub(super) fn obstacles(network: &Network, observed: &Observed) -> Vec<super::Obstacle> {
-    let mut obstacles = Vec::new();
-    let Some(uplink) = network.uplink() else {
-        return obstacles;
-    };
-    let name = &uplink.link;
-    let Some(link) = observed.links.get(name.as_str()) else {
-        obstacles.push(super::Obstacle::NoUplink { link: name.clone() });
-        return obstacles;
-    };
-    if let Some(vlan) = &uplink.vlan
-        && let Some(there) = observed.links.get(vlan.link.as_str())
-        && !is_our_vlan(&vlan.link, there)
-    {
-        obstacles.push(super::Obstacle::ForeignVlan {
-            name: vlan.link.clone(),
-        });
-    }
-    let NetworkKind::Bridge(bridge) = &network.kind else {
-        return obstacles;
-    };
-    if uplink.vlan.is_some() {
-        return obstacles;
-    }
-    let own = |index: u32| {
-        observed
-            .links
-            .iter()
-            .find(|(_, master)| master.index == index)
-            .and_then(|(name, master)| Some((name.parse::<LinkName>().ok()?, master)))
-            .is_some_and(|(name, master)| is_our_bridge(&name, master))
-    };
-    match link.master {
-        Some(index) if own(index) => return obstacles,
-        Some(_) => obstacles.push(super::Obstacle::UplinkInUse {
-            link: name.clone(),
-            bridge: bridge.name.clone(),
-        }),
-        None => {}
-    }
-    if link.kind == LinkKind::Bridge {
-        obstacles.push(super::Obstacle::UplinkIsBridge { link: name.clone() });
-    }
-    let addresses: Vec<String> = link
-        .addresses
-        .iter()
-        .filter(|net| !super::network::is_link_local(net))
-        .map(ToString::to_string)
-        .collect();
-    if !addresses.is_empty() {
-        obstacles.push(super::Obstacle::UplinkHasAddresses {
-            link: name.clone(),
-            addresses: addresses.join(", "),
-        });
-    }
-    obstacles
 }

@@ -23,6 +23,7 @@ macro_rules! cases {
 mod bare;
 mod bench;
 mod boot;
+mod boot_networks;
 mod cgroup;
 mod companions;
 mod console;
@@ -138,6 +139,7 @@ const THEMES: &[(Needs, &[Case])] = &[
     (Needs::Snapshots, restoring::CASES),
     (Needs::Machine, pci::CASES),
     (Needs::Machine, boot::CASES),
+    (Needs::Machine, boot_networks::CASES),
     (Needs::Machine, refusals::CASES),
     (Needs::Machine, interruption::CASES),
     (Needs::Machine, locks::CASES),

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
-use nkudo::host::{AbsolutePath, DiskFormat, DiskName, IommuGroup, PciAddress, Size, VmId};
+use nkudo::host::{
+    AbsolutePath, DiskFormat, DiskName, IommuGroup, NetworkName, PciAddress, Size, VmId,
+};
 use nkudo::pci::Taken;
 use serde::Deserialize;
 
@@ -35,6 +37,10 @@ pub(crate) struct Differs {
     pub(crate) missing_files: Vec<String>,
     /// nkudo's firewall rules: `gone`, `changed`, or why nft cannot be run.
     pub(crate) rules: Option<String>,
+    /// Why nft refused other rules in this run.
+    pub(crate) rules_refused: Option<String>,
+    /// Networks that this run has tried to make, and why that failed.
+    pub(crate) not_made: BTreeMap<NetworkName, String>,
     /// Chains of others that drop what is forwarded: `ip filter FORWARD`.
     pub(crate) dropping: Vec<String>,
     /// Routes of the host's over eth1: `link`, or `gateway`.

@@ -33,8 +33,10 @@ pub(super) fn network_facts(
         (None, Some(text)) => Rules::Loaded(text),
         (Some(why), _) => Rules::Unusable(why.to_owned()),
     };
+    let rules = differs.rules_refused.clone().map_or(rules, Rules::Refused);
     let mut facts = NetworkFacts {
         rules,
+        not_made: differs.not_made.clone(),
         dropping: differs.dropping.iter().map(|text| dropping(text)).collect(),
         dnsmasq: differs
             .dnsmasq

@@ -11,7 +11,7 @@ use crate::generation::Manifest;
 use crate::host::{Family, Host, Network, NetworkKind, NetworkName};
 use crate::network;
 use crate::observe::{Admin, Networkd, Observed, Rules};
-use crate::plan::{self, About, Difference, Request, differences};
+use crate::plan::{self, About, Difference, Obstacle, Request, differences};
 
 const AGAIN: &str = "`nkudo switch` makes it be as declared";
 
@@ -40,18 +40,24 @@ pub(super) fn networkd(
 
 /// What is declared, against what there is.
 pub(super) fn networks(facts: &Facts, manifest: &Manifest, observed: &Observed) -> Vec<Check> {
-    let differences = differences(manifest, observed, &Request::switch());
+    // Of a network that cannot be made all else would be gone too, and follows from that.
+    let mut obstructed = plan::obstructed(manifest, observed);
+    obstructed.retain(|_, obstacles| {
+        obstacles.retain(|obstacle| matches!(obstacle, Obstacle::Network { .. }));
+        !obstacles.is_empty()
+    });
+    let differences = differences(manifest, observed, &Request::switch(), &obstructed);
     let host = &manifest.host;
     let mut checks: Vec<Check> = host
         .networks
         .iter()
         .flat_map(|(name, network)| {
-            let mut checks = vec![one(name, network, host, observed, &differences)];
-            checks.extend(ports::taken(
-                &format!("network {name}"),
-                network,
-                &facts.listeners,
-            ));
+            let subject = format!("network {name}");
+            let mut checks = vec![match obstructed.get(name) {
+                Some(obstacles) => Check::fail(&subject, plan::said(obstacles), AGAIN),
+                None => one(name, network, host, observed, &differences),
+            }];
+            checks.extend(ports::taken(&subject, network, &facts.listeners));
             checks
         })
         .collect();

@@ -1,6 +1,8 @@
 //! Plans for a generation, carries the plan out, and says how that went.
 
-use std::collections::BTreeSet;
+mod tried;
+mod verify;
+
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,7 +11,7 @@ use tokio::time::Instant;
 
 use super::fetched::{Fetched, Turn};
 use super::{Exit, print, print_json, programs};
-use crate::apply::{self, Apply, Failure, Outcome};
+use crate::apply::{self, Apply, Outcome};
 use crate::connections::Connections;
 use crate::disk;
 use crate::generation::Manifest;
@@ -19,12 +21,11 @@ use crate::journal;
 use crate::observe::{self, Detail, Hypervisor, Observed, needs, observe, storage, tuning};
 use crate::pci;
 use crate::plan::{
-    Action, Obstacle, Plan, PlanDocument, Reason, Request, Switch, differences, obstacles_document,
-    plan,
+    Obstacle, Plan, PlanDocument, Reason, Request, Switch, obstacles_document, plan,
 };
 use crate::snapshot::Restoring;
-use crate::tuning::amiss;
 use crate::unit::{Restoration, vm_unit_name};
+use tried::Tried;
 
 /// Lines of a failed VM's log that are shown.
 const LINES: usize = 12;
@@ -32,9 +33,6 @@ const LINES: usize = 12;
 /// How long what a killed nkudo had sent may be on its way to systemd: the TAP is there then, and
 /// the unit that it is for is not yet.
 const IN_FLIGHT: Duration = Duration::from_secs(2);
-
-/// How long links and addresses may be on their way, where networkd takes its files anew.
-const SETTLES: Duration = Duration::from_secs(3);
 
 /// What to do with the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +108,8 @@ pub(super) async fn carry_out_restoring(
     fetched: &mut Fetched,
 ) -> anyhow::Result<Turn<Ended>> {
     let connections = Connections::open().await?;
+    let mut request = request.clone();
+    let mut tried = Tried::default();
     let mut observed = look(&connections, &wanted).await?;
     disk::as_made(&mut wanted.host, &observed.storage);
     // The units are made by this nkudo, for the hypervisor that is there: an upgrade of either
@@ -118,72 +118,66 @@ pub(super) async fn carry_out_restoring(
     if let Hypervisor::Found(version) = observed.hypervisor {
         wanted.programs.hypervisor_version = version;
     }
-    let end = Instant::now() + IN_FLIGHT;
-    let plan = loop {
-        let planned = plan(&wanted, &observed, request);
-        let in_flight = match &planned {
-            Ok(plan) => only_taps(plan.left_out().flat_map(|(_, obstacles)| obstacles)),
-            Err(obstacles) => only_taps(obstacles.iter()),
-        };
-        if in_flight && Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            observed = look(&connections, &wanted).await?;
-            continue;
-        }
-        match planned {
-            Ok(plan) => break plan,
+    let (plan, mut outcome) = loop {
+        let planned = planned(&connections, &wanted, &tried, &request, &mut observed).await?;
+        let plan = match planned {
+            Ok(plan) => plan,
             Err(obstacles) => {
                 if let Mode::Print(form) = mode {
                     print_obstacles(&obstacles, form)?;
                 }
                 return Ok(Turn::Done(Ended::Whole(say_obstacles(&obstacles))));
             }
+        };
+        match mode {
+            Mode::Print(form) => {
+                print_plan(&plan, form)?;
+                return Ok(Turn::Done(Ended::Whole(Exit::Done)));
+            }
+            Mode::Do => fetched.say(&plan),
         }
+        if let Some(lacking) = fetched.lacking(&plan, &wanted.host) {
+            return Ok(Turn::Lacks(lacking));
+        }
+        for id in plan.touched() {
+            if apply::holder(id)?.is_some() {
+                return Ok(Turn::Waits(id.clone()));
+            }
+        }
+        if let Hypervisor::Found(version) = observed.hypervisor {
+            observe::note_hypervisor(&wanted.programs.hypervisor, version)?;
+            effect();
+        }
+        // From before the first call that makes a job.
+        let jobs = connections.jobs().await?;
+        let apply = Apply {
+            connections: &connections,
+            jobs: &jobs,
+            wanted: &wanted,
+            generation,
+            directory,
+            dnsmasq: observed.network.dnsmasq.clone(),
+            no_images: fetched.failed(),
+            no_kernels: fetched.without_kernel(),
+            restoration,
+        };
+        let outcome = apply.run(&plan).await;
+        let again = outcome
+            .not_made
+            .as_ref()
+            .and_then(|not_made| tried.goes_on(not_made, &plan, &request, &wanted.host));
+        match again {
+            Some(with) => request = with,
+            None => break (plan, outcome),
+        }
+        observed = look(&connections, &wanted).await?;
     };
-    match mode {
-        Mode::Print(form) => {
-            print_plan(&plan, form)?;
-            return Ok(Turn::Done(Ended::Whole(Exit::Done)));
-        }
-        Mode::Do => fetched.say(&plan),
-    }
-    if let Some(lacking) = fetched.lacking(&plan, &wanted.host) {
-        return Ok(Turn::Lacks(lacking));
-    }
-    for id in plan.touched() {
-        if apply::holder(id)?.is_some() {
-            return Ok(Turn::Waits(id.clone()));
-        }
-    }
-    if let Hypervisor::Found(version) = observed.hypervisor {
-        observe::note_hypervisor(&wanted.programs.hypervisor, version)?;
-        effect();
-    }
-    // From before the first call that makes a job.
-    let jobs = connections.jobs().await?;
-    let apply = Apply {
-        connections: &connections,
-        jobs: &jobs,
-        wanted: &wanted,
-        generation,
-        directory,
-        dnsmasq: observed.network.dnsmasq.clone(),
-        no_images: fetched.failed(),
-        no_kernels: fetched.without_kernel(),
-        restoration,
-    };
-    let mut outcome = apply.run(&plan).await;
     let mut rest = None;
-    if outcome.host.is_empty() && (!plan.is_empty() || is_partial(request)) {
-        match look_after(&connections, &wanted, request).await {
+    if outcome.host.is_empty() && (!plan.is_empty() || is_partial(&request)) {
+        match verify::verify(&connections, &plan, &wanted, &request, &mut outcome).await {
             Ok(after) => {
-                verify(&plan, &wanted, &after, &mut outcome);
-                if matches!(request, Request::Switch(_)) {
-                    verify_networks(&wanted, &after, request, &mut outcome);
-                    verify_tuning(&wanted, &after, &mut outcome);
-                }
-                rest = is_partial(request)
-                    .then(|| self::rest(&wanted, &after))
+                rest = is_partial(&request)
+                    .then(|| verify::rest(&wanted, &after))
                     .flatten();
             }
             Err(err) => outcome
@@ -191,7 +185,7 @@ pub(super) async fn carry_out_restoring(
                 .push(err.context("cannot verify what was done")),
         }
     }
-    let exit = report(&outcome, request).await?;
+    let exit = report(&outcome, &request).await?;
     Ok(Turn::Done(match rest {
         _ if !outcome.left_out.is_empty() => Ended::InPart {
             exit,
@@ -203,6 +197,36 @@ pub(super) async fn carry_out_restoring(
         Some(why) => Ended::InPart { exit, why },
         None => Ended::Whole(exit),
     }))
+}
+
+/// The plan, once what a killed nkudo had sent has arrived.
+async fn planned(
+    connections: &Connections,
+    wanted: &Manifest,
+    tried: &Tried,
+    request: &Request,
+    observed: &mut Observed,
+) -> anyhow::Result<Result<Plan, Vec<Obstacle>>> {
+    let end = Instant::now() + IN_FLIGHT;
+    loop {
+        tried.add_to(observed);
+        let planned = plan(wanted, observed, request);
+        let in_flight = match &planned {
+            Ok(plan) => {
+                let reasons = plan.left_out().flat_map(|(_, reasons)| reasons);
+                only_taps(reasons.filter_map(|reason| match reason {
+                    Reason::Obstacle(obstacle) => Some(obstacle.as_ref()),
+                    _ => None,
+                }))
+            }
+            Err(obstacles) => only_taps(obstacles.iter()),
+        };
+        if !in_flight || Instant::now() >= end {
+            return Ok(planned);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        *observed = look(connections, wanted).await?;
+    }
 }
 
 /// How carrying out a plan ended.
@@ -226,12 +250,6 @@ impl Ended {
 
 fn is_partial(request: &Request) -> bool {
     matches!(request, Request::Switch(Switch { only: Some(_), .. }))
-}
-
-/// What a whole switch would still do, after one of some VMs only.
-fn rest(wanted: &Manifest, observed: &Observed) -> Option<String> {
-    let rest = plan(wanted, observed, &Request::what_is_left()).ok()?;
-    (!rest.is_empty()).then(|| "there is more to do than for these VMs".to_owned())
 }
 
 /// Whether something stands in the way, and all of it are TAPs.
@@ -290,88 +308,13 @@ pub(super) fn print_obstacles(obstacles: &[Obstacle], form: Form) -> anyhow::Res
     }
 }
 
-/// Looks again at what was started: a job that is done is no VM that runs.
-fn verify(before: &Plan, wanted: &Manifest, observed: &Observed, outcome: &mut Outcome) {
-    let Ok(now) = plan(wanted, observed, &Request::what_is_left()) else {
-        return;
-    };
-    let done: BTreeSet<&VmId> = before.start.iter().flatten().collect();
-    for (id, step) in &now.vms {
-        let told = outcome.left_out.contains(id) || outcome.stopped.contains(id);
-        if told || outcome.vms.contains_key(id) {
-            continue;
-        }
-        let changed = before.vms.get(id).is_some_and(|step| !step.live.is_empty());
-        if changed && !step.live.is_empty() {
-            let fields: Vec<&str> = step.changes().map(|change| change.field.as_str()).collect();
-            let why = anyhow::anyhow!("it is not as declared yet: {}", fields.join(", "));
-            outcome.vms.insert(id.clone(), Failure::of(why));
-        }
-        if !done.contains(id) || !matches!(step.action, Action::Start | Action::Restart) {
-            continue;
-        }
-        match step.reasons.first() {
-            Some(Reason::NotRunning | Reason::BeingStopped) => {
-                tracing::warn!(nkudo_vm = %id, "{id} was started, and has ended again by itself");
-            }
-            Some(reason) => {
-                let why = anyhow::anyhow!("it was started, but now {reason}");
-                outcome.vms.insert(id.clone(), Failure::of(why));
-            }
-            None => {}
-        }
-    }
-}
-
-/// Looks again, and waits for networks that are not as declared yet.
-async fn look_after(
-    connections: &Connections,
-    wanted: &Manifest,
-    request: &Request,
-) -> anyhow::Result<Observed> {
-    let end = Instant::now() + SETTLES;
-    loop {
-        let after = look(connections, wanted).await?;
-        let waits = matches!(request, Request::Switch(_)) && Instant::now() < end;
-        if !waits || differences(wanted, &after, request).is_empty() {
-            return Ok(after);
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// Whether networks are as they were made a moment ago.
-fn verify_networks(
-    wanted: &Manifest,
-    observed: &Observed,
-    request: &Request,
-    outcome: &mut Outcome,
-) {
-    let found = differences(wanted, observed, request);
-    let said = found.iter().map(|one| {
-        format!(
-            "{one}, and the switch had made it as declared: something else changes it; {}",
-            one.whose_hand()
-        )
-    });
-    outcome.differs.extend(said);
-}
-
-/// Whether the kernel has what is declared.
-fn verify_tuning(wanted: &Manifest, observed: &Observed, outcome: &mut Outcome) {
-    let amiss = amiss(
-        &wanted.host.tuning,
-        &observed.tuning,
-        Some(&outcome.refused),
-    );
-    let said = amiss.iter().map(|one| format!("{one}; {}", one.remedy()));
-    outcome.differs.extend(said);
-}
-
 /// Says how it went. That a VM was stopped is no failure but of what was asked for this VM alone.
 pub(super) async fn report(outcome: &Outcome, request: &Request) -> anyhow::Result<Exit> {
     for err in &outcome.host {
         tracing::error!("{err:#}");
+    }
+    for (network, why) in &outcome.networks {
+        tracing::error!("network {network} is left out: {why}");
     }
     for differs in &outcome.differs {
         tracing::error!("{differs}");
@@ -406,7 +349,7 @@ pub(super) async fn report(outcome: &Outcome, request: &Request) -> anyhow::Resu
         Exit::Failed
     } else if !outcome.vms.is_empty() || not_as_asked {
         Exit::VmsFailed
-    } else if !outcome.differs.is_empty() {
+    } else if !outcome.networks.is_empty() || !outcome.differs.is_empty() {
         Exit::HostDiffers
     } else {
         Exit::Done

@@ -3,16 +3,19 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use camino::Utf8Path;
 use rustix::process::Signal;
 use zbus::fdo;
 
 use crate::apply::{self, Doing};
 use crate::connections::Connections;
+use crate::generation::Store;
 use crate::host::VmId;
 use crate::systemd::{is_named, is_no_such_unit};
 use crate::unit::vm_unit_name;
 
-use super::{Exit, block_on};
+use super::one_vm::refuse_unheard_of;
+use super::{Exit, block_on, state_dir};
 
 /// How long the VMM may take after SIGTERM, and the kernel after SIGKILL.
 const TERMINATE: Duration = Duration::from_secs(5);
@@ -23,7 +26,8 @@ const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Waits for no lock: whoever holds it may be waiting for this very VM. Everything here is one unit's,
 /// and systemd's.
-pub fn run(id: &VmId, seconds: u32) -> anyhow::Result<Exit> {
+pub fn run(id: &VmId, seconds: u32, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
+    refuse_unheard_of(id, &Store::new(&state_dir::state_dir(given)))?;
     hold(id)?;
     block_on(async {
         let connections = Connections::open().await?;

@@ -114,7 +114,7 @@ fn verb(cli: Cli) -> anyhow::Result<Exit> {
         Command::Status(status) => status::run(&status, state_dir),
         Command::Start(vm) => one_vm::start(vm.id, state_dir),
         Command::Stop(stop) => match stop.force {
-            Some(seconds) => force_stop::run(&stop.id, seconds),
+            Some(seconds) => force_stop::run(&stop.id, seconds, state_dir),
             None => one_vm::stop(stop.id, state_dir),
         },
         Command::Doctor(doctor) => doctor::run(&doctor, state_dir),

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use camino::Utf8Path;
 
 use crate::apply::{self, Doing, Failure, Outcome, Stopped};
+use crate::booted::Booted;
 use crate::connections::Connections;
 use crate::generation::{Manifest, Store};
 use crate::host::VmId;
@@ -28,6 +29,7 @@ pub fn restart(id: VmId, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
 /// Waits for nobody but who is at this very VM.
 pub fn stop(id: VmId, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     let store = Store::new(&state_dir::state_dir(given));
+    refuse_unheard_of(&id, &store)?;
     {
         let _own = lock_vm(&id, Doing::Stop)?;
         // First, so that a switch leaves it alone even if this run is killed now.
@@ -63,6 +65,21 @@ pub fn stop(id: VmId, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
         return give_back(id, &store);
     }
     Ok(exit)
+}
+
+/// A slip of the pen must not look like a VM that is stopped. Any generation's VM may be one that a switch is on its
+/// way to, and what cannot be read may declare any.
+pub(super) fn refuse_unheard_of(id: &VmId, store: &Store) -> anyhow::Result<()> {
+    if Booted::path(id).exists() {
+        return Ok(());
+    }
+    for number in store.numbers()?.into_iter().rev() {
+        let declares = |manifest: Manifest| manifest.host.vms.contains_key(id);
+        if store.manifest(number).map_or(true, declares) {
+            return Ok(());
+        }
+    }
+    bail!("there is no VM {id}\nhint: `nkudo status` lists the VMs");
 }
 
 /// Whether nkudo has taken PCI devices from the host for a VM.

@@ -166,6 +166,11 @@ fn a_forced_stop_says_each_step_and_ends_a_vmm_that_is_stuck() {
     host.nkudo(&["stop", "stuck", "--force"])
         .done()
         .says("stuck does not run");
+    // A slip of the pen is not taken for one that is stopped already.
+    for command in [["stop", "stcuk"].as_slice(), &["stop", "stcuk", "--force"]] {
+        host.nkudo(command).ended(1).says("there is no VM stcuk");
+    }
+    assert!(!host.exists("/run/nkudo/held/stcuk"));
     // They are held, as by any stop.
     host.nkudo(&["switch"]).done();
     for id in ["kind", "deaf", "stuck"] {

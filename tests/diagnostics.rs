@@ -10,6 +10,8 @@
     reason = "a case that is wrong fails by panicking"
 )]
 
+mod recorded;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -20,6 +22,7 @@ use nkudo::config::{
     Attached, Diagnostic, Source, load, load_attached, load_with_origins, render, warnings,
 };
 use nkudo::host::{Capacity, Size};
+use recorded::difference;
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -81,7 +84,6 @@ fn compare(
     cases: &[PathBuf],
     look: impl Fn(&[Source], &[Attached]) -> Result<Vec<Diagnostic>, String>,
 ) {
-    let bless = std::env::var_os("NKUDO_BLESS").is_some();
     let mut differing = String::new();
     for case in cases {
         let name = case.file_name().unwrap().to_str().unwrap();
@@ -96,15 +98,8 @@ fn compare(
                 continue;
             }
         };
-        let recorded_in = case.with_extension("txt");
-        if bless {
-            fs::write(&recorded_in, said).unwrap();
-            continue;
-        }
-        let recorded = fs::read_to_string(&recorded_in).unwrap_or_default();
-        if recorded != said {
-            let diff = similar::TextDiff::from_lines(&recorded, &said);
-            writeln!(differing, "=== {name}\n{}", diff.unified_diff()).unwrap();
+        if let Some(diff) = difference(&case.with_extension("txt"), &said) {
+            writeln!(differing, "=== {name}\n{diff}").unwrap();
         }
     }
     assert!(

@@ -6,9 +6,12 @@
     reason = "a case that is wrong fails by panicking"
 )]
 
-use std::fs;
+mod recorded;
+
 use std::path::Path;
 use std::process::{Command, Output};
+
+use recorded::difference;
 
 fn explain(part: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_nkudo"))
@@ -31,14 +34,12 @@ fn every_value_is_shown_with_its_origin() {
         let recorded_in = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/explain")
             .join(format!("{part}.txt"));
-        if std::env::var_os("NKUDO_BLESS").is_some() {
-            fs::create_dir_all(recorded_in.parent().unwrap()).unwrap();
-            fs::write(recorded_in, text).unwrap();
-            continue;
-        }
-        let recorded = fs::read_to_string(recorded_in).unwrap_or_default();
-        let diff = similar::TextDiff::from_lines(&recorded, &text);
-        assert_eq!(recorded, text, "{part}:\n{}", diff.unified_diff());
+        let differs = difference(&recorded_in, &text);
+        assert!(
+            differs.is_none(),
+            "{part}:\n{}",
+            differs.unwrap_or_default()
+        );
     }
 }
 

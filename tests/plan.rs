@@ -16,6 +16,7 @@
 )]
 
 mod planning;
+mod recorded;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -31,11 +32,11 @@ use nkudo::plan::{
 use nkudo::status::status;
 
 use planning::{Differs, manifest, observed, storage};
+use recorded::difference;
 
 #[test]
 fn every_plan_is_as_its_sentence_says() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plan");
-    let bless = std::env::var_os("NKUDO_BLESS").is_some();
     let mut cases: Vec<_> = fs::read_dir(&folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -54,15 +55,8 @@ fn every_plan_is_as_its_sentence_says() {
             files.push(("differences.txt", differences));
         }
         for (file, planned) in files {
-            let recorded_in = case.join(file);
-            if bless {
-                fs::write(&recorded_in, planned).unwrap();
-                continue;
-            }
-            let recorded = fs::read_to_string(&recorded_in).unwrap_or_default();
-            if recorded != planned {
-                let diff = similar::TextDiff::from_lines(&recorded, &planned);
-                writeln!(differing, "=== {name}/{file}\n{}", diff.unified_diff()).unwrap();
+            if let Some(diff) = difference(&case.join(file), &planned) {
+                writeln!(differing, "=== {name}/{file}\n{diff}").unwrap();
             }
         }
     }

@@ -6,6 +6,8 @@
     reason = "a case that is wrong fails by panicking"
 )]
 
+mod recorded;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use std::path::{Path, PathBuf};
 use nkudo::config::shape::Shape;
 use nkudo::config::{Source, Step, explain, load, load_with_origins, render, shape, warnings};
 use nkudo::host::Capacity;
+use recorded::difference;
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -48,19 +51,9 @@ fn source(path: &Path) -> Source {
 
 /// The text of a generated file is what is generated now.
 fn assert_fresh(path: &str, text: &str) {
-    let path = root().join(path);
-    if std::env::var_os("NKUDO_BLESS").is_some() {
-        fs::write(&path, text).unwrap();
-        return;
+    if let Some(diff) = difference(&root().join(path), text) {
+        panic!("{path} is stale; `NKUDO_BLESS=1 cargo test --test shape` writes it anew:\n{diff}");
     }
-    let recorded = fs::read_to_string(&path).unwrap_or_default();
-    let diff = similar::TextDiff::from_lines(recorded.as_str(), text);
-    assert!(
-        recorded == text,
-        "{} is stale; `NKUDO_BLESS=1 cargo test --test shape` writes it anew:\n{}",
-        path.display(),
-        diff.unified_diff()
-    );
 }
 
 #[test]

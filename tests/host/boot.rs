@@ -20,8 +20,7 @@ fn after_a_reboot_the_current_generation_runs_again_without_networkd() {
 
 /// What the journal has of the boot before: `web` had ended before `db` was asked to.
 fn went_down_in_order(host: &Host, networkd: Networkd) {
-    let argv = ["journalctl", "-q", "--no-pager", "-o", "cat", "-b", "-1"];
-    let journal = host.machine.ok(&argv);
+    let journal = host.messages(&["-b", "-1"]);
     let at = |text: &str| {
         let place = journal.rfind(text);
         place.unwrap_or_else(|| panic!("no {text:?} in\n{journal}"))
@@ -79,18 +78,7 @@ fn reboot(networkd: Networkd) {
         .ok(&["systemctl", "is-active", "nkudo-boot.service"]);
     host.no_nkudo_runs();
     // The guest was shut down by its power button, while the network was still there.
-    let argv = [
-        "journalctl",
-        "-q",
-        "--no-pager",
-        "-o",
-        "cat",
-        "-b",
-        "-1",
-        "-u",
-        "nkudo-vm@web",
-    ];
-    let before = host.machine.ok(&argv);
+    let before = host.messages(&["-b", "-1", "-u", "nkudo-vm@web"]);
     assert!(before.contains("the guest powered off"), "{before}");
     assert!(before.contains("VM web ended: it was stopped"), "{before}");
     host.configure(&first);

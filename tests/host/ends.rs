@@ -12,13 +12,6 @@ cases![
     a_vmm_that_was_killed_for_memory_is_told_from_one_that_is_killed,
 ];
 
-fn running(then: Then, more: &str) -> Host {
-    let host = Host::boot(Networkd::On);
-    host.guest("web", then);
-    host.switch_to(&vm_alone("web", more)).done();
-    host
-}
-
 /// Waits until that is why it ended last, for the journal and for a status.
 #[track_caller]
 fn ended(host: &Host, why: &str, message: &str) {
@@ -50,7 +43,7 @@ fn a_guest_that_panics_and_ends_is_a_failure() {
 }
 
 fn a_guest_that_panics_and_runs_on_is_seen() {
-    let host = running(Then::PanicAndHalt, "pvpanic = true\nstop-timeout = \"1s\"");
+    let host = Host::with_web(Then::PanicAndHalt, "pvpanic = true\nstop-timeout = \"1s\"");
     until(
         "the panic is seen",
         || match host.status(&["web"])["guest"].as_str() {
@@ -96,7 +89,7 @@ fn a_vmm_that_makes_a_forbidden_system_call_is_told_from_one_that_is_killed() {
 /// As systemd-oomd does it (its oomd_cgroup_kill): marks on the control group around a SIGKILL to each process in it. The kernel's
 /// own killer needs the memory controller, which the machines of the tests have not.
 fn a_vmm_that_was_killed_for_memory_is_told_from_one_that_is_killed() {
-    let host = running(Then::PowerOffWhenAsked, "");
+    let host = Host::with_web(Then::PowerOffWhenAsked, "");
     let pid = host.main_pid("web");
     let kill = format!(
         "import os\n\

@@ -64,21 +64,11 @@ fn example(networkd: Networkd) -> Host {
     ] {
         assert!(status.contains(part), "no {part:?} in\n{status}");
     }
-    let started = [
-        "journalctl",
-        "-q",
-        "-o",
-        "cat",
-        "--no-pager",
-        "NKUDO_VM=hello",
-        "_COMM=nkudo",
-    ];
-    let started = host.machine.ok(&started);
+    let started = host.messages(&["NKUDO_VM=hello", "_COMM=nkudo"]);
     assert!(started.contains("started hello in"), "{started}");
     for filter in ["--unit=nkudo-vm@hello", "NKUDO_VM=hello"] {
         until("the guest's line is in the journal", || {
-            let argv = ["journalctl", "-q", "-o", "cat", "--no-pager", filter];
-            let journal = host.machine.ok(&argv);
+            let journal = host.messages(&[filter]);
             let printed = journal.lines().any(|line| line.trim_end() == LINE);
             if printed { Ok(()) } else { Err(journal) }
         });

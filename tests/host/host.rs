@@ -15,6 +15,9 @@ use super::vmm;
 /// The network that `vm` puts every VM into.
 pub(crate) const LAN: &str = "[network.lan]\naddress = [\"192.168.100.1/24\"]\n";
 
+/// What the journal has when a VM has ended.
+pub(crate) const ENDED: &str = "MESSAGE_ID=bbe3a6f334f74964b9a10ac886373388";
+
 pub(crate) struct Host {
     pub(crate) machine: Machine,
 }
@@ -56,11 +59,16 @@ impl Host {
         }
     }
 
-    /// A host with the VM `web` on a network, whose guest has said hello.
+    /// A host with the VM `web` on a network, whose guest has said hello; `more` is further keys of its table.
     pub(crate) fn with_web(then: Then, more: &str) -> Self {
+        Self::switched_to(then, &[LAN, &vm("web", more)].concat())
+    }
+
+    /// The same with a configuration that has `web`.
+    pub(crate) fn switched_to(then: Then, toml: &str) -> Self {
         let host = Self::boot(Networkd::On);
         host.guest("web", then);
-        host.switch_to(&[LAN, &vm("web", more)].concat()).done();
+        host.switch_to(toml).done();
         host.printed("web", 1);
         host
     }
@@ -118,17 +126,22 @@ impl Host {
 
     /// What the journal has of a VM's unit.
     pub(crate) fn journal(&self, id: &str) -> String {
+        self.messages(&["-u", &unit(id)])
+    }
+
+    /// The messages that journalctl has for these arguments, of all that was sent so far.
+    #[track_caller]
+    pub(crate) fn messages(&self, arguments: &[&str]) -> String {
         let _ = self.machine.run(&["journalctl", "--sync"]);
-        let argv = [
-            "journalctl",
-            "-q",
-            "--no-pager",
-            "-o",
-            "cat",
-            "-u",
-            &unit(id),
-        ];
-        self.machine.ok(&argv)
+        let journalctl = ["journalctl", "-q", "--no-pager", "-o", "cat"];
+        self.machine.ok(&[&journalctl, arguments].concat())
+    }
+
+    /// systemd's units of these names, whatever their state: a line each.
+    #[track_caller]
+    pub(crate) fn units(&self, pattern: &str) -> String {
+        let list = ["systemctl", "list-units", "--all", "--plain", "--no-legend"];
+        self.machine.ok(&[&list[..], &[pattern]].concat())
     }
 
     /// The first VM of `nkudo status --json`.
@@ -154,19 +167,8 @@ impl Host {
 
     /// Why a VM ended each time, oldest first: the words that `unit post` puts into the journal.
     pub(crate) fn exits(&self, id: &str) -> Vec<String> {
-        let _ = self.machine.run(&["journalctl", "--sync"]);
         let of = format!("NKUDO_VM={id}");
-        let argv = [
-            "journalctl",
-            "-q",
-            "--no-pager",
-            "-o",
-            "cat",
-            "--output-fields=NKUDO_EXIT",
-            "MESSAGE_ID=bbe3a6f334f74964b9a10ac886373388",
-            &of,
-        ];
-        let journal = self.machine.ok(&argv);
+        let journal = self.messages(&["--output-fields=NKUDO_EXIT", ENDED, &of]);
         journal.lines().map(str::to_owned).collect()
     }
 
@@ -262,14 +264,7 @@ impl Host {
     /// Everything of nkudo's that is on the host while any VM is.
     #[track_caller]
     pub(crate) fn traces(&self) -> Vec<String> {
-        let units = self.machine.ok(&[
-            "systemctl",
-            "list-units",
-            "--all",
-            "--plain",
-            "--no-legend",
-            "nkudo-vm@*",
-        ]);
+        let units = self.units("nkudo-vm@*");
         let files = self.machine.run(&[
             "find",
             "/run/nkudo/vms",
@@ -332,14 +327,7 @@ impl Host {
             "Id,LoadState,ActiveState,MainPID,InvocationID",
             "nkudo*",
         ]);
-        let list = self.machine.ok(&[
-            "systemctl",
-            "list-units",
-            "--all",
-            "--plain",
-            "--no-legend",
-            "nkudo*",
-        ]);
+        let list = self.units("nkudo*");
         // Taking the lock leaves its file, and asking a question no more than that.
         let script = "find /etc /srv /var/lib/nkudo /run/nkudo /run/systemd/network \
              /run/systemd/transient -path /run/nkudo/lock -prune -o \

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::guest::Then;
-use super::host::{Host, LAN, unit, vm};
+use super::host::{ENDED, Host, LAN, unit, vm};
 use super::machine::Networkd;
 use super::until::until;
 
@@ -28,11 +28,8 @@ cases![
 
 /// A host with one VM that runs.
 fn web(then: Then, more: &str) -> Host {
-    let host = Host::boot(Networkd::On);
-    host.guest("web", then);
-    host.switch_to(&[LAN, &vm("web", more)].concat()).done();
+    let host = Host::with_web(then, more);
     host.tap_is_in("web", "nk-lan");
-    host.printed("web", 1);
     host.no_nkudo_runs();
     host
 }
@@ -100,13 +97,7 @@ fn a_guest_that_powers_off_is_gone_and_stays_so() {
     assert_eq!(host.ask("web", "PUT vm.power-button").0, 204);
     host.is_gone("web");
     assert_eq!(host.exits("web"), ["powered-off"]);
-    let ended = [
-        "journalctl",
-        "-q",
-        "-o",
-        "json",
-        "MESSAGE_ID=bbe3a6f334f74964b9a10ac886373388",
-    ];
+    let ended = ["journalctl", "-q", "-o", "json", ENDED];
     let ended: serde_json::Value = serde_json::from_str(&host.machine.ok(&ended)).unwrap();
     assert_eq!(
         (&ended["NKUDO_VM"], &ended["NKUDO_EXIT"]),

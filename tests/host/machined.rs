@@ -15,13 +15,9 @@ cases![
 
 const MACHINED: &str = "[host]\nmachined = true\n";
 
-fn running(more: &str) -> Host {
-    let host = Host::boot(Networkd::On);
-    host.guest("web", Then::PowerOffWhenAsked);
-    host.switch_to(&[MACHINED, LAN, &vm("web", more)].concat())
-        .done();
-    host.printed("web", 1);
-    host
+fn registering(more: &str) -> Host {
+    let toml = [MACHINED, LAN, &vm("web", more)].concat();
+    Host::switched_to(Then::PowerOffWhenAsked, &toml)
 }
 
 fn listed(host: &Host) -> String {
@@ -53,7 +49,7 @@ fn is_forgotten(host: &Host) {
 }
 
 fn machinectl_lists_a_vm_at_each_of_its_starts() {
-    let host = running("");
+    let host = registering("");
     is_registered(&host);
     let id = shown(&host, "Id");
     assert_eq!(id.len(), 32, "{id}");
@@ -105,7 +101,7 @@ fn machined_learns_of_vms_that_run_and_none_restarts() {
 }
 
 fn machinectl_terminate_stops_and_poweroff_pulls_the_plug() {
-    let host = running("restart = \"always\"");
+    let host = registering("restart = \"always\"");
     host.machine.ok(&["machinectl", "terminate", "web"]);
     host.is_gone("web");
     is_forgotten(&host);

@@ -42,6 +42,7 @@ mod images;
 mod inside;
 mod interruption;
 mod kept_disks;
+mod layers;
 mod life;
 mod live;
 mod locks;
@@ -53,6 +54,7 @@ mod network_manager;
 mod nix;
 mod one_vm;
 mod operating;
+mod outside;
 mod packets;
 mod pci;
 mod peer;
@@ -71,6 +73,7 @@ mod terminal;
 mod try_out;
 mod tuning;
 mod until;
+mod uplinks;
 mod vmm;
 mod vmms;
 
@@ -116,6 +119,7 @@ const THEMES: &[(Needs, &[Case])] = &[
     (Needs::Machine, network::CASES),
     (Needs::Machine, network_manager::CASES),
     (Needs::Machine, packets::CASES),
+    (Needs::Machine, uplinks::CASES),
     (Needs::Machine, ready::CASES),
     (Needs::Machine, disks::CASES),
     (Needs::Machine, kept_disks::CASES),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::guest::Then;
 use super::host::{Host, vm};
 use super::machine::Networkd;
+use super::outside::outside;
 use super::peer::{EVERYBODY, IN_VAIN, Peer, arp, ethernet, ip6, udp4};
 use super::until::until;
 
@@ -14,9 +15,6 @@ cases![
     vms_reach_the_world_and_are_reached_by_forwarded_ports_without_networkd,
     what_is_not_a_vms_own_does_not_leave_it,
     isolated_vms_reach_the_host_and_not_each_other,
-    vms_are_on_the_uplinks_network_with_networkd,
-    vms_are_on_the_uplinks_network_without_networkd,
-    an_existing_bridge_is_joined_and_kept,
     a_nic_of_several_queues_has_a_tap_of_as_many,
 ];
 
@@ -28,58 +26,6 @@ const NAT: &str = "[network.lan]\n\
      dns = [\"192.0.2.53\"]\n\
      domain = \"vms.example.org\"\n\
      forward = [{ port = 8080, to = \"web:80\" }]\n";
-
-/// The outside world, in a network namespace beyond the host's eth0: it knows no way to the VMs.
-const OUTSIDE: &str = "set -e
-ip netns add outside
-ip link add eth0 type veth peer name out0
-ip link set out0 netns outside
-ip addr add 203.0.113.5/24 dev eth0
-ip addr add 2001:db8::5/64 dev eth0 nodad
-ip link set eth0 up
-ip netns exec outside ip addr add 203.0.113.1/24 dev out0
-ip netns exec outside ip addr add 2001:db8::1/64 dev out0 nodad
-ip netns exec outside ip link set out0 up
-ip netns exec outside ip link set lo up
-ip route add default via 203.0.113.1
-ip route add default via 2001:db8::1
-";
-
-/// Tells each caller who it seems to be.
-const WHO: &str = "
-import socketserver
-class Who(socketserver.StreamRequestHandler):
-    def handle(self):
-        self.rfile.readline()
-        self.wfile.write((self.client_address[0] + '\\n').encode())
-socketserver.ThreadingTCPServer.allow_reuse_address = True
-socketserver.ThreadingTCPServer(('203.0.113.1', 7777), Who).serve_forever()
-";
-
-fn outside(host: &Host) {
-    host.machine.ok(&["bash", "-c", OUTSIDE]);
-    host.machine.ok(&[
-        "systemd-run",
-        "-q",
-        "--unit=who",
-        "ip",
-        "netns",
-        "exec",
-        "outside",
-        "python3",
-        "-c",
-        WHO,
-    ]);
-    until("the server outside listens", || {
-        let argv = ["ip", "netns", "exec", "outside", "ss", "-Hltn"];
-        let listening = host.machine.ok(&argv);
-        if listening.contains(":7777") {
-            Ok(())
-        } else {
-            Err(listening)
-        }
-    });
-}
 
 /// The VM with a fixed address.
 fn fixed(id: &str, number: u8, more: &str) -> String {
@@ -416,72 +362,6 @@ fn one_reaches_the_other((mut web, mut db): (Peer, Peer)) -> bool {
     let reached = web.reaches_within("192.168.100.20", IN_VAIN);
     answering.join().unwrap();
     reached
-}
-
-fn vms_are_on_the_uplinks_network_with_networkd() {
-    on_the_uplink(Networkd::On);
-}
-
-fn vms_are_on_the_uplinks_network_without_networkd() {
-    on_the_uplink(Networkd::Off);
-}
-
-fn on_the_uplink(networkd: Networkd) {
-    let host = Host::boot(networkd);
-    outside(&host);
-    host.guest("web", Then::PowerOffWhenAsked);
-    let web = [&vm("web", ""), "address = \"203.0.113.77/24\"\n"].concat();
-    let uplink = ["[network.lan]\nuplink = \"eth0\"\n", &web].concat();
-    // It is the host's own way out.
-    host.configure(&uplink);
-    host.nkudo(&["render"]).done();
-    host.nkudo(&["switch"]).ended(1).says("203.0.113.5/24");
-    host.machine.ok(&["ip", "addr", "flush", "dev", "eth0"]);
-    host.nkudo(&["switch"]).done();
-    until("eth0 is in the bridge", || {
-        let eth0 = host.link("eth0").unwrap();
-        if eth0["master"] == "nk-lan" {
-            Ok(())
-        } else {
-            Err(eth0.to_string())
-        }
-    });
-    let mut peer = Peer::of(&host, "web").with(&["203.0.113.77/24"], &[]);
-    assert!(peer.reaches("203.0.113.1"));
-    host.nkudo(&["switch"]).done().says("nothing to do");
-    host.machine.ok(&["ip", "link", "set", "eth0", "nomaster"]);
-    host.nkudo(&["switch"]).done();
-    assert!(peer.reaches("203.0.113.1"));
-    drop(peer);
-    // The link is the host's: it is let go, and stays.
-    host.switch_to("").done();
-    host.has_nothing();
-    let eth0 = host.link("eth0").unwrap();
-    assert!(eth0["master"].is_null(), "{eth0}");
-}
-
-fn an_existing_bridge_is_joined_and_kept() {
-    let host = Host::boot(Networkd::Off);
-    outside(&host);
-    host.guest("web", Then::PowerOffWhenAsked);
-    let script = "ip link add br0 type bridge forward_delay 0 && ip link set br0 up && \
-                  ip addr flush dev eth0 && ip link set eth0 master br0";
-    host.machine.ok(&["bash", "-c", script]);
-    let before = host.link("br0").unwrap();
-    let lan = "[network.lan]\nexisting-bridge = \"br0\"\n";
-    let web = [&vm("web", ""), "address = \"203.0.113.77/24\"\n"].concat();
-    host.switch_to(&[lan, &web].concat()).done();
-    host.tap_is_in("web", "br0");
-    let mut peer = Peer::of(&host, "web").with(&["203.0.113.77/24"], &[]);
-    assert!(peer.reaches("203.0.113.1"));
-    drop(peer);
-    host.switch_to("").done();
-    host.has_nothing();
-    let after = host.link("br0").unwrap();
-    assert_eq!(
-        [&before["address"], &before["ifindex"]],
-        [&after["address"], &after["ifindex"]]
-    );
 }
 
 fn a_nic_of_several_queues_has_a_tap_of_as_many() {

@@ -127,9 +127,7 @@ fn readiness_is_gone(host: &Host) {
 
 /// What the journal has of the VM and what belongs to it.
 fn journal(host: &Host) -> String {
-    let _ = host.machine.run(&["journalctl", "--sync"]);
-    let argv = ["journalctl", "-q", "-o", "cat", "NKUDO_VM=web"];
-    host.machine.ok(&argv)
+    host.messages(&["NKUDO_VM=web"])
 }
 
 fn booted(then: Then) -> Host {

@@ -363,29 +363,13 @@ fn twenty_vms_start_and_stop_at_once() {
         config.push_str(&vm(id, ""));
     }
     host.switch_to(&config).done();
-    let units = [
-        "systemctl",
-        "list-units",
-        "--plain",
-        "--no-legend",
-        "--state=active",
-        "nkudo-vm@*",
-    ];
-    assert_eq!(host.machine.ok(&units).lines().count(), 20);
+    let units = host.units("nkudo-vm@*");
+    assert_eq!(units.matches(" active ").count(), 20, "{units}");
     for id in &ids {
         host.tap_is_in(id, "nk-lan");
     }
     until("every guest has printed its line", || {
-        let argv = [
-            "journalctl",
-            "-q",
-            "--no-pager",
-            "-o",
-            "cat",
-            "-u",
-            "nkudo-vm@*",
-        ];
-        let journal = host.machine.ok(&argv);
+        let journal = host.messages(&["-u", "nkudo-vm@*"]);
         let lines = journal
             .lines()
             .filter(|line| line.starts_with("hello from vm"))

@@ -22,14 +22,6 @@ cases![
     a_template_takes_the_units_name,
 ];
 
-fn running() -> Host {
-    let host = Host::boot(Networkd::On);
-    host.guest("web", Then::PowerOffWhenAsked);
-    host.switch_to(&[LAN, &vm("web", "")].concat()).done();
-    host.tap_is_in("web", "nk-lan");
-    host
-}
-
 /// The check of that name that is not ok, out of `nkudo doctor --json`.
 #[track_caller]
 fn complaint(host: &Host, arguments: &[&str], name: &str, what: &str) -> Value {
@@ -60,7 +52,7 @@ fn no_complaint(host: &Host, name: &str) -> Ran {
 }
 
 fn a_healthy_host_has_nothing_wrong() {
-    let host = running();
+    let host = Host::with_web(Then::PowerOffWhenAsked, "");
     for arguments in [&["doctor"][..], &["doctor", "web"], &["doctor", "--json"]] {
         let before = host.snapshot();
         let ran = host.nkudo(arguments);
@@ -109,7 +101,7 @@ fn kvm_has_the_wrong_permissions() {
 }
 
 fn the_hypervisor_is_missing() {
-    let host = running();
+    let host = Host::with_web(Then::PowerOffWhenAsked, "");
     host.machine
         .ok(&["mv", "/usr/local/bin/cloud-hypervisor", "/root/"]);
     complaint(&host, &[], "hypervisor", "command not found");
@@ -166,7 +158,7 @@ fn the_disk_is_full() {
 }
 
 fn the_state_directory_is_read_only() {
-    let host = running();
+    let host = Host::with_web(Then::PowerOffWhenAsked, "");
     let state = "/var/lib/nkudo";
     host.machine.ok(&["mount", "--bind", state, state]);
     host.machine.ok(&["mount", "-o", "remount,bind,ro", state]);
@@ -183,7 +175,7 @@ fn the_state_directory_is_read_only() {
 }
 
 fn the_tap_or_the_bridge_is_gone() {
-    let host = running();
+    let host = Host::with_web(Then::PowerOffWhenAsked, "");
     host.machine.ok(&["ip", "link", "set", "nkt-web-0", "down"]);
     complaint(&host, &["web"], "vm web", "its TAP nkt-web-0 is down");
     complaint(&host, &[], "network lan", "the TAP nkt-web-0 is down");
@@ -221,7 +213,7 @@ fn the_tap_or_the_bridge_is_gone() {
 }
 
 fn the_api_socket_is_dead() {
-    let host = running();
+    let host = Host::with_web(Then::PowerOffWhenAsked, "");
     host.machine.ok(&["rm", "/run/nkudo/vms/web/api.sock"]);
     let status = host.nkudo(&["status", "web"]).done();
     assert!(status.stdout.contains("silent"), "{status}");
@@ -240,7 +232,7 @@ fn the_api_socket_is_dead() {
 }
 
 fn the_vmm_hangs_on_stop() {
-    let host = running();
+    let host = Host::with_web(Then::PowerOffWhenAsked, "");
     let pid = host.main_pid("web").to_string();
     host.machine.ok(&["kill", "-STOP", &pid]);
     host.machine
@@ -268,7 +260,7 @@ fn the_vmm_hangs_on_stop() {
 }
 
 fn the_kernel_is_missing_or_not_readable() {
-    let host = running();
+    let host = Host::with_web(Then::PowerOffWhenAsked, "");
     host.nkudo(&["stop", "web"]).done();
     host.machine.ok(&["chmod", "0600", "/srv/guests/web"]);
     let found = complaint(&host, &["web"], "vm web", "cannot be read by everybody");
@@ -289,7 +281,7 @@ fn the_kernel_is_missing_or_not_readable() {
 }
 
 fn a_template_takes_the_units_name() {
-    let host = running();
+    let host = Host::with_web(Then::PowerOffWhenAsked, "");
     let path = "/etc/systemd/system/nkudo-vm@.service";
     host.machine
         .write(path, "[Service]\nExecStart=/bin/true\n", 0o644);

@@ -8,6 +8,7 @@
 mod api;
 mod cpu;
 mod devices;
+mod keys;
 mod options;
 mod serial;
 pub(crate) mod snapshot;

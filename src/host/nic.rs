@@ -1,4 +1,4 @@
-//! A VM's network card.
+//! A VM's NIC.
 
 use std::net::IpAddr;
 use std::num::NonZeroU8;

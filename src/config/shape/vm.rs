@@ -1,12 +1,16 @@
-//! `[vm.<id>]` and the tables below it.
+//! `[vm.<id>]`.
 
 use schemars::JsonSchema;
 
 use super::cloud_init::CloudInitTable;
 use super::disk::DiskTable;
+use super::limits::LimitsTable;
+use super::memory::Memory;
+use super::nic::NicTable;
 use super::pci::PciTable;
+use super::ready::Ready;
 use super::share::ShareTable;
-use super::value::{Address, Mac, MaybeCidr, Name, OneOrMore, Path, Size, TimeSpan};
+use super::value::{Name, Path, TimeSpan};
 
 /// A virtual machine: one transient unit, `nkudo-vm@<id>.service`, that runs cloud-hypervisor.
 ///
@@ -70,7 +74,7 @@ pub struct VmTable {
     /// Becomes: `--disk`
     pub disk: Option<Vec<DiskTable>>,
 
-    /// The VM's network cards, one `[[vm.<id>.nic]]` each; at most 16.
+    /// The VM's NICs, one `[[vm.<id>.nic]]` each; at most 16.
     ///
     /// Default: `[]`
     /// Becomes: `--net`
@@ -230,115 +234,6 @@ pub struct VcpusTable {
 }
 
 #[derive(Debug, JsonSchema)]
-#[schemars(untagged, inline)]
-pub enum Memory {
-    Size(Size),
-    Table(MemoryTable),
-}
-
-/// Memory with more than a size.
-#[derive(Debug, JsonSchema)]
-#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct MemoryTable {
-    /// What the guest boots with: at least 16M, in whole mebibytes.
-    ///
-    /// Default: `"512M"`
-    /// Example: `size = "1G"`
-    /// Becomes: `--memory size=`
-    pub size: Option<Size>,
-
-    /// What it can have at most, not less than `size`; the difference can be plugged in while it runs.
-    ///
-    /// Default: as much as `size`
-    /// Example: `max = "8G"`
-    /// Becomes: `--memory hotplug_method=virtio-mem,hotplug_size=`
-    pub max: Option<Size>,
-
-    /// Backs the memory with huge pages of the host, which must have enough of them free.
-    ///
-    /// `true` takes the host's default size, `"2M"` or `"1G"` that one. The sizes above must be
-    /// multiples of it.
-    ///
-    /// Default: `false`
-    /// Example: `hugepages = "2M"`
-    /// Becomes: `--memory hugepages=on,hugepage_size=`
-    pub hugepages: Option<HugePages>,
-
-    /// Offers the memory to the kernel's same-page merging. Not with `shared` or `hugepages`.
-    ///
-    /// Default: `false`
-    /// Example: `mergeable = true`
-    /// Becomes: `--memory mergeable=on`
-    pub mergeable: Option<bool>,
-
-    /// Maps the memory so that other processes can have it, which vhost-user devices need.
-    ///
-    /// Default: `false`
-    /// Example: `shared = true`
-    /// Becomes: `--memory shared=on`
-    pub shared: Option<bool>,
-
-    /// Gives the guest a balloon: what it does not use goes back to the host.
-    ///
-    /// `true` is one of size 0.
-    ///
-    /// Default: `false`
-    /// Example: `balloon = { size = "512M" }`
-    /// Becomes: `--balloon size=0,deflate_on_oom=on,free_page_reporting=on`
-    pub balloon: Option<Balloon>,
-}
-
-#[derive(Debug, JsonSchema)]
-#[schemars(untagged, inline)]
-pub enum Balloon {
-    Whether(bool),
-    Table(BalloonTable),
-}
-
-/// A balloon that is not just there.
-#[derive(Debug, JsonSchema)]
-#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct BalloonTable {
-    /// What the guest is asked to do without, less than the memory and in whole mebibytes. It changes while the
-    /// VM runs.
-    ///
-    /// Default: `"0"`
-    /// Example: `size = "512M"`
-    /// Becomes: `--balloon size=`, and `vm.resize` while it runs
-    pub size: Option<Size>,
-
-    /// Has the guest report the pages that it has freed, for the host to use.
-    ///
-    /// Default: `true`
-    /// Example: `free-page-reporting = false`
-    /// Becomes: `--balloon free_page_reporting=`
-    pub free_page_reporting: Option<bool>,
-
-    /// Has the balloon give memory back when the guest would run out of it.
-    ///
-    /// Default: `true`
-    /// Example: `deflate-on-oom = false`
-    /// Becomes: `--balloon deflate_on_oom=`
-    pub deflate_on_oom: Option<bool>,
-}
-
-#[derive(Debug, JsonSchema)]
-#[schemars(untagged, inline)]
-pub enum HugePages {
-    Whether(bool),
-    Of(PageSize),
-}
-
-#[derive(Debug, JsonSchema)]
-#[schemars(inline)]
-pub enum PageSize {
-    #[schemars(rename = "2M")]
-    TwoMebibytes,
-    #[schemars(rename = "1G")]
-    OneGibibyte,
-}
-
-#[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "kebab-case", inline)]
 pub enum Restart {
     /// Never.
@@ -366,155 +261,6 @@ pub enum OnChange {
     Restart,
     /// Leaves it running as it is until it is restarted.
     Defer,
-}
-
-#[derive(Debug, JsonSchema)]
-#[schemars(untagged, inline)]
-pub enum Ready {
-    When(When),
-    Table(ReadyTable),
-}
-
-/// When a VM's start is done: what `nkudo switch` and VMs with it in their `after` wait for.
-#[derive(Debug, JsonSchema)]
-#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct ReadyTable {
-    /// What must have happened.
-    ///
-    /// Default: `"vmm"`
-    /// Example: `when = "guest"`
-    /// Becomes: for `guest`, `--vsock` and `--platform oem_strings=`; what nkudo-ready@`<id>`.service waits for
-    pub when: Option<When>,
-
-    /// What becomes of a VM that is not ready within its `start-timeout`.
-    ///
-    /// Default: `"continue"`
-    /// Example: `on-timeout = "fail"`
-    /// Becomes: the exit code of `nkudo unit ready` or `nkudo unit await`
-    pub on_timeout: Option<OnTimeout>,
-}
-
-/// `"vmm"`: the VMM says that the guest's CPUs run. `"guest"`: the guest's systemd says that it has
-/// booted. `"tcp:22"`: the guest takes connections on that port, at an `address` of its NICs.
-#[derive(Debug, JsonSchema)]
-#[schemars(title = "readiness")]
-pub struct When(#[schemars(regex(pattern = r"^(vmm|guest|tcp:[1-9][0-9]{0,4})$"))] pub String);
-
-#[derive(Debug, JsonSchema)]
-#[schemars(rename_all = "kebab-case", inline)]
-pub enum OnTimeout {
-    /// It runs on, with a warning in the journal.
-    Continue,
-    /// Its start fails, and systemd stops it.
-    Fail,
-}
-
-/// Limits and weights of the VM's control group. What is left out is as systemd has it.
-#[derive(Debug, JsonSchema)]
-#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct LimitsTable {
-    /// The share of CPU time when CPUs are contended for: 1 to 10000.
-    ///
-    /// Default: none (the kernel's is 100)
-    /// Example: `cpu-weight = 200`
-    /// Becomes: `CPUWeight=`
-    #[schemars(range(min = 1, max = 10000))]
-    pub cpu_weight: Option<u16>,
-
-    /// The most CPU time, in percent of one CPU: `"150%"` is one and a half.
-    ///
-    /// Default: none
-    /// Example: `cpu-quota = "150%"`
-    /// Becomes: `CPUQuota=`
-    #[schemars(regex(pattern = r"^[0-9]*[1-9][0-9]*%$"))]
-    pub cpu_quota: Option<String>,
-
-    /// The memory above which the VM is slowed down and made to give back.
-    ///
-    /// The VMM needs some memory of its own beside the guest's: allow 64M and a tenth more.
-    ///
-    /// Default: none
-    /// Example: `memory-high = "2560M"`
-    /// Becomes: `MemoryHigh=`
-    pub memory_high: Option<Size>,
-
-    /// The memory above which the VM is killed.
-    ///
-    /// Default: none
-    /// Example: `memory-max = "3G"`
-    /// Becomes: `MemoryMax=`
-    pub memory_max: Option<Size>,
-
-    /// The share of disk time when disks are contended for: 1 to 10000.
-    ///
-    /// Default: none (the kernel's is 100)
-    /// Example: `io-weight = 50`
-    /// Becomes: `IOWeight=`
-    #[schemars(range(min = 1, max = 10000))]
-    pub io_weight: Option<u16>,
-
-    /// The most threads that the VMM may have.
-    ///
-    /// It has one per vCPU, one per queue of a disk or NIC, and a handful more.
-    ///
-    /// Default: none (systemd's is 15 % of the host's)
-    /// Example: `tasks-max = 512`
-    /// Becomes: `TasksMax=`
-    #[schemars(range(min = 1))]
-    pub tasks_max: Option<u32>,
-}
-
-/// A network card. The host's end is a TAP, `nkt-<id>-<number>`, a port of the network's bridge.
-#[derive(Debug, JsonSchema)]
-#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct NicTable {
-    /// The network that it is on, by its name in this configuration.
-    ///
-    /// Example: `network = "lan"`
-    /// Becomes: the bridge that the TAP is a port of
-    pub network: Name,
-
-    /// The guest's Ethernet address: unicast, no two the same.
-    ///
-    /// Default: derived from the VM's id and the NIC's number, always the same
-    /// Example: `mac = "52:54:00:12:34:56"`
-    /// Becomes: `--net mac=`
-    pub mac: Option<Mac>,
-
-    /// The guest's addresses: one, or an array. Without the length of the prefix it is that of the network's.
-    ///
-    /// They are what DHCP gives the guest, what a port forward leads to, and all that may leave the VM.
-    /// No two NICs of a network have the same.
-    ///
-    /// Default: `[]`: any of the network's that is nobody else's
-    /// Example: `address = "192.168.100.10"`
-    /// Becomes: `[DHCPServerStaticLease]` in systemd.network(5), or dnsmasq's `--dhcp-host`
-    pub address: Option<OneOrMore<MaybeCidr>>,
-
-    /// Where the guest sends what is not on the network: at most one for each family.
-    ///
-    /// Default: the host's address on the network, where the network has `nat` or `route`
-    /// Example: `gateway = "192.168.100.1"`
-    /// Becomes: the default route in the guest's network configuration
-    pub gateway: Option<OneOrMore<Address>>,
-
-    /// Pairs of queues: at most as many as the VM has vCPUs at boot, and 16 over all its NICs. More let more vCPUs
-    /// send at a time.
-    ///
-    /// Default: `1`
-    /// Example: `queues = 4`
-    /// Becomes: `--net num_queues=`, twice that
-    #[schemars(range(min = 1, max = 16))]
-    pub queues: Option<u8>,
-
-    /// Whether what the VM sends is passed on unchecked.
-    ///
-    /// Otherwise only its own Ethernet and IP addresses leave it, and no answers of a DHCP server or a router.
-    ///
-    /// Default: `false`
-    /// Example: `trusted = true`
-    /// Becomes: no chain for the NIC in nkudo's nftables table
-    pub trusted: Option<bool>,
 }
 
 /// The guest's source of random numbers.

@@ -13,8 +13,9 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use nkudo::booted::{Booted, FormatVersion};
+use nkudo::booted::Booted;
 use nkudo::config::{self, Source};
+use nkudo::document::FormatVersion;
 use nkudo::generation::{Manifest, Origin};
 use nkudo::host::{Host, Isolation, VmId};
 use nkudo::hypervisor::Version;

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
+use crate::document::{FormatVersion, to_json};
 use crate::host::{IommuGroup, Size, Vm, VmId};
 use crate::unit::{self, Programs, RUNTIME_ROOT, Source, Unit};
 
@@ -35,35 +36,6 @@ pub struct Booted {
     pub iommu_groups: BTreeSet<IommuGroup>,
     /// What it is now: what it was started from, with what changed while it ran.
     pub vm: Vm,
-}
-
-/// The version of the file's format; reading refuses any other.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
-pub struct FormatVersion;
-
-impl From<FormatVersion> for u32 {
-    fn from(_: FormatVersion) -> Self {
-        1
-    }
-}
-
-impl TryFrom<u32> for FormatVersion {
-    type Error = String;
-
-    fn try_from(version: u32) -> Result<Self, Self::Error> {
-        match version {
-            1 => Ok(Self),
-            other => Err(format!(
-                "its format has version {other}, and this nkudo knows 1"
-            )),
-        }
-    }
-}
-
-/// Where a VM's sockets are while it runs.
-pub fn runtime_directory(id: &VmId) -> Utf8PathBuf {
-    format!("{RUNTIME_ROOT}/vms/{id}").into()
 }
 
 impl Booted {
@@ -123,14 +95,17 @@ impl Booted {
         unit::vm_unit(&self.id, &vm, &self.programs, source, &self.iommu_groups)
     }
 
+    /// Where all specifications are.
+    pub fn directory() -> Utf8PathBuf {
+        format!("{RUNTIME_ROOT}/booted").into()
+    }
+
     pub fn path(id: &VmId) -> Utf8PathBuf {
-        format!("{RUNTIME_ROOT}/booted/{id}.json").into()
+        Self::directory().join(format!("{id}.json"))
     }
 
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
-        let mut json = serde_json::to_vec_pretty(self)?;
-        json.push(b'\n');
-        Ok(json)
+        to_json(self)
     }
 
     pub fn from_json(json: &[u8]) -> serde_json::Result<Self> {

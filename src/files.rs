@@ -8,12 +8,12 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::interruption::effect;
 
-/// Begins the name of a file that is being replaced.
-const UNFINISHED: &str = ".nkudo-";
+/// Begins the name of what is being made, wherever it is: what a run that was killed has left is told by it.
+pub const UNFINISHED: &str = ".nkudo-";
 
 /// Puts `bytes` at `path` with `mode`: written beside it, synced, renamed over it.
 ///
-/// The directory has to be there. A leftover of a run that was killed begins with `.nkudo-`.
+/// The directory has to be there.
 pub fn replace(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let directory = parent(path)?;
     let mut file = tempfile::Builder::new()

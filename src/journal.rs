@@ -47,7 +47,7 @@ struct Record {
 /// Why each VM ended last, where the journal still knows; of one VM, or of all.
 pub async fn last_exits(id: Option<&VmId>) -> anyhow::Result<BTreeMap<VmId, LastExit>> {
     let ended = format!("MESSAGE_ID={ENDED}");
-    let unit = id.map(|id| format!("_SYSTEMD_UNIT={}", vm_unit_name(id)));
+    let unit = id.map(own);
     let mut arguments = vec!["-q", "-r", "-o", "json"];
     arguments.push("--output-fields=_SYSTEMD_UNIT,NKUDO_EXIT,MESSAGE");
     arguments.extend(["-n", if unit.is_some() { "1" } else { ENDS }]);
@@ -97,6 +97,30 @@ pub async fn last_lines(
     let output = journalctl(&arguments).await?;
     let lines = output.lines().filter(|line| !line.trim().is_empty());
     Ok(lines.map(plain).collect())
+}
+
+/// journalctl's matches for what a VM's guest printed on its serial port.
+pub fn console_of(id: &VmId) -> Vec<String> {
+    vec![own(id), "_TRANSPORT=stdout".to_owned()]
+}
+
+/// journalctl's matches for all else about a VM: the steps of its unit and of its readiness unit, systemd about it,
+/// and nkudo's commands.
+pub fn about(id: &VmId) -> Vec<String> {
+    let groups = [
+        vec![own(id), "_TRANSPORT=journal".to_owned()],
+        vec!["_PID=1".to_owned(), format!("UNIT={}", vm_unit_name(id))],
+        vec!["_UID=0".to_owned(), format!("NKUDO_VM={id}")],
+        vec![format!("_SYSTEMD_UNIT={}", readiness_unit_name(id))],
+    ];
+    groups.join(&OR.to_owned())
+}
+
+/// Between groups of matches.
+pub const OR: &str = "+";
+
+fn own(id: &VmId) -> String {
+    format!("_SYSTEMD_UNIT={}", vm_unit_name(id))
 }
 
 /// Waits until journald has written what it was sent.

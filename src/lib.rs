@@ -24,6 +24,7 @@ pub mod console;
 pub mod diagnosis;
 pub mod disk;
 pub mod doctor;
+pub mod document;
 pub mod files;
 pub mod generation;
 pub mod host;

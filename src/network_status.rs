@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::booted::FormatVersion;
+use crate::document::FormatVersion;
 use crate::generation::Manifest;
 use crate::host::{
     Bridge, Forward, Host, LinkName, Mac, Network, NetworkKind, NetworkName, Nic, Uplink, VmId,

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::booted::FormatVersion;
 use crate::diagnosis::{self, Diagnosis};
+use crate::document::FormatVersion;
 use crate::generation::Manifest;
 use crate::host::{Disk, Nic, SnapshotName, Vm, VmId};
 use crate::hypervisor::events::Guest;
@@ -69,7 +69,7 @@ pub struct VmStatus {
     pub state: State,
     /// Whether the current generation has it, or cannot be read.
     pub declared: bool,
-    /// Whether `nkudo stop` stopped it.
+    /// Whether somebody stopped it, by `nkudo stop` or `systemctl stop`.
     pub held: bool,
     pub main_pid: Option<u32>,
     /// When its last start began, in microseconds since 1970.

@@ -14,8 +14,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
-use crate::booted::runtime_directory;
 use crate::host::VmId;
+use crate::hypervisor::api_socket;
+use crate::unit::runtime_directory;
 
 /// How long one call may take. The VMM answers in milliseconds, or hangs.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -136,11 +137,6 @@ impl VmState {
     }
 }
 
-/// The API socket, as the VMM's command line names it.
-pub fn api_socket(runtime_directory: &Utf8Path) -> Utf8PathBuf {
-    runtime_directory.join("api.sock")
-}
-
 /// One VMM, by its API socket.
 #[derive(Debug, Clone)]
 pub struct Vmm {
@@ -257,10 +253,8 @@ impl Vmm {
     /// Writes a paused VM into a directory; `limit` because that takes as long as its memory is large.
     pub async fn snapshot(&self, url: &str, limit: Duration) -> Result<(), VmmError> {
         let body = json!({ "destination_url": url }).to_string().into_bytes();
-        let request = "vm.snapshot";
-        tokio::time::timeout(limit, self.exchange(Method::PUT, request, Some(body)))
+        self.call_within(limit, Method::PUT, "vm.snapshot", Some(body))
             .await
-            .map_err(|_| VmmError::Hangs { request })?
             .map(|_| ())
     }
 
@@ -274,9 +268,7 @@ impl Vmm {
     ) -> Result<Bytes, VmmError> {
         // Errors name the calls that nkudo knows; this is one more for the rest of the run.
         let request: &'static str = endpoint.to_owned().leak();
-        tokio::time::timeout(limit, self.exchange(method, request, body))
-            .await
-            .map_err(|_| VmmError::Hangs { request })?
+        self.call_within(limit, method, request, body).await
     }
 
     async fn call(
@@ -285,7 +277,17 @@ impl Vmm {
         request: &'static str,
         body: Option<Vec<u8>>,
     ) -> Result<Bytes, VmmError> {
-        tokio::time::timeout(LIMIT, self.exchange(method, request, body))
+        self.call_within(LIMIT, method, request, body).await
+    }
+
+    async fn call_within(
+        &self,
+        limit: Duration,
+        method: Method,
+        request: &'static str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Bytes, VmmError> {
+        tokio::time::timeout(limit, self.exchange(method, request, body))
             .await
             .map_err(|_| VmmError::Hangs { request })?
     }

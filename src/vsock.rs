@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::OFlags;
 
+use crate::hypervisor::vsock_socket;
 use crate::journal;
 
 /// How long the VMM and its guest may take together.
@@ -33,17 +34,12 @@ pub enum VsockError {
     Strange(String),
 }
 
-/// The socket, as the VMM's command line names it.
-pub fn socket(runtime_directory: &Utf8Path) -> Utf8PathBuf {
-    runtime_directory.join("vsock.sock")
-}
-
 /// A connection to a port of the guest.
 ///
 /// The directory is the VM's user's: a VMM that was taken over can put there what it likes, and answer what it likes. So
 /// no link is followed, the socket has to be that user's own, and the answer is one short line.
 pub fn connect(runtime_directory: &Utf8Path, port: u32) -> Result<UnixStream, VsockError> {
-    let path = socket(runtime_directory);
+    let path = vsock_socket(runtime_directory);
     let failed = |err: io::Error| match err.kind() {
         io::ErrorKind::NotFound => VsockError::Absent(path.clone()),
         _ => VsockError::Nobody(path.clone(), err),
@@ -130,7 +126,7 @@ mod tests {
     fn answered(answer: &[u8]) -> (Result<UnixStream, VsockError>, String) {
         let directory = tempfile::tempdir().unwrap();
         let directory = Utf8Path::from_path(directory.path()).unwrap();
-        let listener = UnixListener::bind(socket(directory)).unwrap();
+        let listener = UnixListener::bind(vsock_socket(directory)).unwrap();
         let answer = answer.to_vec();
         let vmm = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
@@ -175,7 +171,7 @@ mod tests {
         assert!(matches!(connect(directory, 22), Err(VsockError::Absent(_))));
         let other = directory.join("other.sock");
         let _listener = UnixListener::bind(&other).unwrap();
-        std::os::unix::fs::symlink(&other, socket(directory)).unwrap();
+        std::os::unix::fs::symlink(&other, vsock_socket(directory)).unwrap();
         assert!(matches!(
             connect(directory, 22),
             Err(VsockError::Foreign(_))

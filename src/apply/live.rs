@@ -11,18 +11,19 @@ use futures_util::{StreamExt as _, stream};
 use zbus::Variant;
 
 use super::{Apply, Failure, Outcome, run_files};
-use crate::booted::{Booted, runtime_directory};
+use crate::booted::Booted;
 use crate::files;
 use crate::generation::Unneeded;
-use crate::host::{Disk, DiskAccess, Machined, Vm, VmId};
+use crate::host::{Disk, DiskAccess, OnOff, Vm, VmId};
 use crate::hypervisor::{disk_config, disk_id};
 use crate::interruption::effect;
 use crate::machined;
+use crate::observe::booted;
 use crate::plan::{Live, OnFailure, Plan, VmStep};
 use crate::steps;
 use crate::systemd::{Interface, property};
 use crate::talk::Progress;
-use crate::unit::{Limit, TRANSIENT, vm_unit_name};
+use crate::unit::{Limit, TRANSIENT, runtime_directory, vm_unit_name};
 use crate::vmm::Vmm;
 
 /// How long a guest may take to let go of a disk.
@@ -133,10 +134,10 @@ impl Apply<'_> {
     }
 
     /// Registers it with systemd-machined, or takes it out. A VM runs as well without, so that is nothing to fail for.
-    async fn tell_machined(&self, id: &VmId, wanted: Machined, step: &VmStep) {
+    async fn tell_machined(&self, id: &VmId, wanted: OnOff, step: &VmStep) {
         let done = async {
             match (wanted, &step.becomes) {
-                (Machined::On, Some(vm)) => {
+                (OnOff::On, Some(vm)) => {
                     let leader = self.main_pid(id).await?;
                     machined::register(&self.connections.bus, id, leader, &vm.nics).await?;
                 }
@@ -288,12 +289,4 @@ pub(super) fn write_unit(booted: &Booted) -> anyhow::Result<()> {
 /// Brings the booted specification up to date, after what changed took effect.
 fn record(id: &VmId, vm: &Vm) -> anyhow::Result<()> {
     run_files::write_booted(&booted(id)?.becoming(vm))
-}
-
-pub(super) fn booted(id: &VmId) -> anyhow::Result<Booted> {
-    let path = Booted::path(id);
-    let json = files::read(&path)
-        .with_context(|| format!("cannot read {path}"))?
-        .with_context(|| format!("{path} is gone"))?;
-    Booted::from_json(&json).with_context(|| format!("cannot make out {path}"))
 }

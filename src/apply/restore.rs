@@ -6,10 +6,11 @@ use anyhow::Context as _;
 use camino::Utf8Path;
 
 use super::Apply;
-use super::live::{booted, write_unit};
+use super::live::write_unit;
 use crate::files;
 use crate::host::{AbsolutePath, Vm, VmId};
 use crate::interruption::effect;
+use crate::observe::booted;
 use crate::seed;
 use crate::snapshot::{Restoring, Undone, went_on};
 use crate::systemd::{Interface, is_answer, property};

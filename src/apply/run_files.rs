@@ -19,7 +19,9 @@ use crate::observe::{
     uplinks_directory,
 };
 use crate::pci::records_directory;
-use crate::unit::{Programs, RUNTIME_ROOT, TRANSIENT, companions_directory};
+use crate::unit::{
+    Programs, RUNTIME_ROOT, TRANSIENT, companions_directory, root_directories, root_directory,
+};
 
 /// The mode of booted specifications.
 const BOOTED_MODE: u32 = 0o644;
@@ -93,11 +95,11 @@ pub(super) fn ensure_directories() -> anyhow::Result<()> {
     let root = Utf8Path::new(RUNTIME_ROOT);
     ensure(root, 0o755)?;
     // The steps of VMs' units read them, as the VMs' users. They say no more than the units do.
-    let booted = root.join("booted");
+    let booted = Booted::directory();
     ensure(&booted, 0o755)?;
     ensure(&crate::seed::directory_of_volumes(), 0o700)?;
     ensure(&companions_directory(), 0o700)?;
-    ensure(&root.join("root"), 0o755)?;
+    ensure(&root_directories(), 0o755)?;
     ensure(&held_directory(), 0o755)?;
     ensure(&stopping_directory(), 0o755)?;
     ensure(&obstacles_directory(), 0o755)?;
@@ -313,10 +315,6 @@ impl Hold {
         }
         release(id)
     }
-}
-
-fn root_directory(id: &VmId) -> Utf8PathBuf {
-    Utf8Path::new(RUNTIME_ROOT).join("root").join(id.as_str())
 }
 
 /// Notes that nkudo put a link of the host into a bridge.

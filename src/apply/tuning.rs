@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use anyhow::Context as _;
 use camino::Utf8Path;
 
+use crate::document::to_json;
 use crate::files;
 use crate::host::one_spaced;
 use crate::interruption::effect;
@@ -101,6 +102,5 @@ fn write_note(note: &BTreeMap<String, Noted>) -> anyhow::Result<()> {
     if note.is_empty() {
         return files::remove(&path).with_context(|| format!("cannot remove {path}"));
     }
-    let json = serde_json::to_vec_pretty(note)?;
-    files::replace(&path, &json, 0o644).with_context(|| format!("cannot write {path}"))
+    files::replace(&path, &to_json(note)?, 0o644).with_context(|| format!("cannot write {path}"))
 }

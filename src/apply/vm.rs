@@ -1,7 +1,6 @@
 //! Starting and stopping one VM.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -50,13 +49,7 @@ impl Connections {
                 Err(err) if is_answer(&err) => return Ok(None),
                 Err(err) => return Err(err).context("cannot ask systemd for its invocation"),
             };
-        Ok(Some(invocation.iter().fold(
-            String::new(),
-            |mut text, byte| {
-                let _ = write!(text, "{byte:02x}");
-                text
-            },
-        )))
+        Ok(Some(hex::encode(invocation)))
     }
 
     /// Stops the unit, if it is there, and waits until its name is free.

@@ -1,16 +1,18 @@
 //! Gathers what goes into the archive. Whatever cannot be had is told in its place: an archive of a host in
 //! trouble must not fail for the trouble.
 
-use std::process::Stdio;
 use std::time::Duration;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use tokio::process::Command;
 
 use super::Part;
+use crate::booted::Booted;
 use crate::files;
 use crate::generation::Store;
 use crate::host::VmId;
+use crate::journal::{about, console_of};
+use crate::programs;
 use crate::unit::{RUNTIME_ROOT, vm_unit_name};
 
 /// How long a command may take.
@@ -181,30 +183,9 @@ fn generation(store: &Store) -> Vec<Part> {
 
 async fn vm(id: &VmId, console: Console) -> Vec<Part> {
     let unit = vm_unit_name(id);
-    let own = format!("_SYSTEMD_UNIT={unit}");
-    let of = format!("UNIT={unit}");
-    let field = format!("NKUDO_VM={id}");
-    let mut journal = vec![
-        "journalctl",
-        "--no-pager",
-        "-n",
-        "10000",
-        "-o",
-        "short-iso-precise",
-    ];
-    journal.extend([
-        own.as_str(),
-        "_TRANSPORT=journal",
-        "+",
-        "_PID=1",
-        &of,
-        "+",
-        "_UID=0",
-        &field,
-    ]);
     let path = |name: &str| format!("vm/{id}/{name}");
     let mut parts = vec![
-        Part::new(path("journal.txt"), &output(&journal).await),
+        Part::new(path("journal.txt"), &journal(&about(id)).await),
         Part::new(
             path("unit.txt"),
             &output(&["systemctl", "cat", &unit, "--no-pager"]).await,
@@ -217,27 +198,21 @@ async fn vm(id: &VmId, console: Console) -> Vec<Part> {
             path("control-group.txt"),
             &output(&["systemctl", "status", &unit, "--no-pager", "-l", "-n", "0"]).await,
         ),
-        Part::new(
-            path("booted.json"),
-            &file(&Utf8PathBuf::from(format!(
-                "{RUNTIME_ROOT}/booted/{id}.json"
-            ))),
-        ),
+        Part::new(path("booted.json"), &file(&Booted::path(id))),
     ];
     if console == Console::Include {
-        let argv = [
-            "journalctl",
-            "--no-pager",
-            "-n",
-            "10000",
-            "-o",
-            "short-iso-precise",
-            &own,
-            "_TRANSPORT=stdout",
-        ];
-        parts.push(Part::new(path("console.txt"), &output(&argv).await));
+        let console = journal(&console_of(id)).await;
+        parts.push(Part::new(path("console.txt"), &console));
     }
     parts
+}
+
+/// The end of what the journal has of this.
+async fn journal(matches: &[String]) -> String {
+    let mut argv = vec!["journalctl", "--no-pager", "-n", "10000"];
+    argv.extend(["-o", "short-iso-precise"]);
+    argv.extend(matches.iter().map(String::as_str));
+    output(&argv).await
 }
 
 /// What a command prints, on either stream.
@@ -245,15 +220,9 @@ async fn output(argv: &[&str]) -> String {
     let Some((program, arguments)) = argv.split_first() else {
         return String::new();
     };
-    let run = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    match tokio::time::timeout(LIMIT, run).await {
-        Err(_) => format!("{program} took more than {} s\n", LIMIT.as_secs()),
-        Ok(Err(err)) => format!("{program} cannot be run: {err}\n"),
-        Ok(Ok(output)) => {
+    match programs::output(Command::new(program).args(arguments), LIMIT).await {
+        Err(err) => format!("there is no output of {program}: {err}\n"),
+        Ok(output) => {
             let mut text = end_of(&output.stdout);
             text.push_str(&end_of(&output.stderr));
             text

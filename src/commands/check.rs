@@ -7,7 +7,7 @@ use zbus::Connection;
 
 use crate::cli::Check;
 use crate::config::{self, Diagnostic};
-use crate::host::{Capacity, Host, Machined, ProgramName};
+use crate::host::{Capacity, Host, OnOff, ProgramName};
 use crate::hypervisor::Version;
 use crate::observe::{self, Hypervisor, SystemdVersion};
 use crate::plan::Obstacle;
@@ -127,7 +127,7 @@ async fn too_old(hypervisor: &ProgramName) -> Vec<Obstacle> {
 
 /// Whether VMs are to be registered with a systemd-machined that is not here. Where no systemd runs, nobody knows.
 async fn lacks_machined(host: &Host) -> bool {
-    if !host.vms.values().any(|vm| vm.machined == Machined::On) {
+    if !host.vms.values().any(|vm| vm.machined == OnOff::On) {
         return false;
     }
     let files = systemd(async |manager| {

@@ -1,19 +1,20 @@
 //! `nkudo collect`: an archive for whoever helps.
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::booted::FormatVersion;
 use crate::cli::Collect as Arguments;
 use crate::collect::{Console, Part, archive, gather};
 use crate::doctor::{self, HostState, Report, checks};
+use crate::document::FormatVersion;
 use crate::files;
 use crate::generation::Store;
 use crate::host::VmId;
 use crate::programs;
 
+use super::current::no_such_vm;
 use super::{Exit, block_on, print, state_dir};
 
 pub fn run(arguments: &Arguments, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
@@ -61,9 +62,7 @@ async fn collect(
         ),
     };
     let ids: Vec<VmId> = match only {
-        Some(id) if !ids.contains(id) => {
-            bail!("there is no VM {id}\nhint: `nkudo status` lists the VMs")
-        }
+        Some(id) if !ids.contains(id) => return Err(no_such_vm(id)),
         Some(id) => vec![id.clone()],
         None => ids,
     };

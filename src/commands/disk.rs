@@ -4,17 +4,19 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use crate::booted::FormatVersion;
 use crate::cli::Listing;
 use crate::disk::{self, DiskFile, DiskRecord};
+use crate::document::FormatVersion;
 use crate::files;
 use crate::generation::Store;
 use crate::host::{DiskFormat, DiskOrigin, Host, VmId};
 use crate::observe;
 
+use super::current::{current_host, disks_state_dir};
+use super::table::Table;
+use super::words::{bytes, dash, unknown};
 use super::{Exit, aside, print, print_json, state_dir};
 
 /// `nkudo disk list --json`.
@@ -70,23 +72,22 @@ pub fn list(listing: &Listing, given: Option<&Utf8Path>) -> anyhow::Result<Exit>
             path: file.path,
         });
     }
+    let document = Document {
+        version: FormatVersion,
+        disks: rows,
+    };
     if listing.json {
-        let document = Document {
-            version: FormatVersion,
-            disks: rows,
-        };
         print_json(&document)?;
-    } else if rows.is_empty() {
+    } else if document.disks.is_empty() {
         aside("there are no disks that nkudo made");
     } else {
-        print(&table(&rows))?;
+        print(&table(&document.disks))?;
     }
     Ok(Exit::Done)
 }
 
 fn table(rows: &[Row]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header([
+    let mut table = Table::new([
         "VM",
         "DISK",
         "FORMAT",
@@ -96,32 +97,17 @@ fn table(rows: &[Row]) -> String {
         "STATE",
     ]);
     for row in rows {
-        table.add_row([
+        table.add([
             row.vm.to_string(),
             row.disk.clone(),
             row.format.to_string(),
-            row.size.map_or_else(|| "?".to_owned(), bytes),
+            row.size.map_or_else(unknown, bytes),
             bytes(row.allocated),
-            row.made_from.clone().unwrap_or_else(|| "?".to_owned()),
+            row.made_from.clone().unwrap_or_else(unknown),
             if row.declared { "declared" } else { "unused" }.to_owned(),
         ]);
     }
-    super::lines(&mut table)
-}
-
-/// A size for people: to a tenth, in powers of two.
-pub(super) fn bytes(bytes: u64) -> String {
-    let units = [(40, 'T'), (30, 'G'), (20, 'M'), (10, 'K')];
-    let unit = units.into_iter().find(|(shift, _)| bytes >> shift > 0);
-    let Some((shift, letter)) = unit else {
-        return bytes.to_string();
-    };
-    let tenths = (u128::from(bytes) * 10) >> shift;
-    if tenths.is_multiple_of(10) {
-        format!("{}{letter}", tenths / 10)
-    } else {
-        format!("{}.{}{letter}", tenths / 10, tenths % 10)
-    }
+    table.text()
 }
 
 pub(super) fn record(file: &DiskFile) -> anyhow::Result<Option<DiskRecord>> {
@@ -131,7 +117,7 @@ pub(super) fn record(file: &DiskFile) -> anyhow::Result<Option<DiskRecord>> {
 
 fn described(record: &DiskRecord) -> String {
     match &record.origin {
-        DiskOrigin::Existing | DiskOrigin::Image { .. } => "-".to_owned(),
+        DiskOrigin::Existing | DiskOrigin::Image { .. } => dash(),
         DiskOrigin::Clone { image, .. } => format!("image {image}"),
         DiskOrigin::Overlay { image, .. } => format!("overlay over image {image}"),
         DiskOrigin::Volume { filesystem, .. } => {
@@ -145,41 +131,4 @@ pub(super) fn is_declared(host: &Host, file: &DiskFile) -> bool {
     let vm = host.vms.get(&file.vm);
     let mut disks = vm.into_iter().flat_map(|vm| &vm.disks);
     file.aside.is_none() && disks.any(|disk| disk.name == file.name && disk.origin.is_made())
-}
-
-/// What the current generation declares.
-pub(super) fn current_host(store: &Store) -> anyhow::Result<Option<Host>> {
-    Ok(match store.current()? {
-        Some(number) => Some(store.manifest(number)?.host),
-        None => None,
-    })
-}
-
-/// Where disks and images are: that of the current generation, which `--state-dir` does not change.
-pub(super) fn disks_state_dir(
-    store: &Store,
-    host: Option<&Host>,
-) -> anyhow::Result<crate::host::AbsolutePath> {
-    Ok(match host {
-        Some(host) => host.state_dir.clone(),
-        None => store.state_dir().as_str().parse()?,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bytes;
-
-    #[test]
-    fn sizes_are_short() {
-        for (number, text) in [
-            (0, "0"),
-            (512, "512"),
-            (1 << 20, "1M"),
-            (1_610_612_736, "1.5G"),
-            (u64::MAX, "16777215.9T"),
-        ] {
-            assert_eq!(bytes(number), text);
-        }
-    }
 }

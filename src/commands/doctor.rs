@@ -6,11 +6,12 @@ use anstyle::{AnsiColor, Style};
 use anyhow::bail;
 use camino::Utf8Path;
 
-use crate::booted::FormatVersion;
 use crate::cli::Doctor as Arguments;
 use crate::doctor::{Check, HostState, Report, Verdict, checks, gather};
+use crate::document::FormatVersion;
 use crate::generation::Store;
 
+use super::current::no_such_vm;
 use super::{Exit, block_on, print, print_json, state_dir, width};
 
 pub fn run(arguments: &Arguments, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
@@ -24,7 +25,7 @@ pub fn run(arguments: &Arguments, given: Option<&Utf8Path>) -> anyhow::Result<Ex
     if let (Some(id), HostState::Known { status, .. }) = (only, &facts.state)
         && !status.vms.iter().any(|vm| vm.id == *id)
     {
-        bail!("there is no VM {id}\nhint: `nkudo status` lists the VMs");
+        return Err(no_such_vm(id));
     }
     let checks = checks(&facts, only);
     let failed = checks.iter().any(|check| check.verdict == Verdict::Fail);

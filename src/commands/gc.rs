@@ -53,14 +53,7 @@ pub fn run(gc: &Gc, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
 fn kept(store: &Store) -> anyhow::Result<BTreeSet<u64>> {
     let observed = block_on(async {
         let connections = Connections::open().await?;
-        let observed = observe(
-            &connections.bus,
-            &connections.manager,
-            &connections.netlink,
-            None,
-            Detail::Plan,
-        );
-        Ok(observed.await?)
+        Ok(observe(&connections, None, Detail::Plan).await?)
     })?;
     let running = observed.units.values().filter_map(|unit| unit.generation);
     let mut kept: BTreeSet<u64> = running.collect();

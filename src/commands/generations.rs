@@ -1,14 +1,15 @@
 //! `nkudo generations`: what there is to switch to.
 
 use camino::Utf8Path;
-use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::booted::FormatVersion;
 use crate::cli::Generations;
+use crate::document::FormatVersion;
 use crate::generation::{Manifest, Store};
 
+use super::table::Table;
+use super::words::{dash, moment};
 use super::{Exit, print, print_json, state_dir};
 
 /// `nkudo generations --json`.
@@ -101,34 +102,25 @@ fn changes(before: Option<&Manifest>, manifest: &Manifest) -> Vec<String> {
 }
 
 fn table(listing: &Listing) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header([
-        "GENERATION",
-        "RENDERED",
-        "BY",
-        "VMS",
-        "CHANGES",
-        "MESSAGE",
-    ]);
+    let mut table = Table::new(["GENERATION", "RENDERED", "BY", "VMS", "CHANGES", "MESSAGE"]);
     for row in &listing.generations {
         let current = if listing.current == Some(row.number) {
             " (current)"
         } else {
             ""
         };
-        let time = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
-        table.add_row([
+        table.add([
             format!("{}{current}", row.number),
-            row.rendered_at.map_or_else(|| "-".to_owned(), time),
-            row.rendered_by.clone().unwrap_or_else(|| "-".to_owned()),
+            row.rendered_at.map_or_else(dash, moment),
+            row.rendered_by.clone().unwrap_or_else(dash),
             row.vms.to_string(),
             match &row.error {
                 Some(error) => error.clone(),
-                None if row.changes.is_empty() => "-".to_owned(),
+                None if row.changes.is_empty() => dash(),
                 None => row.changes.join(" "),
             },
             row.message.clone().unwrap_or_default(),
         ]);
     }
-    super::lines(&mut table)
+    table.text()
 }

@@ -6,25 +6,26 @@ use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
-use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use crate::booted::{Booted, FormatVersion};
+use crate::booted::Booted;
 use crate::cli::{ImageGc, Listing, Pull};
 use crate::disk::{self, DiskRecord};
+use crate::document::FormatVersion;
 use crate::files;
 use crate::generation::Store as Generations;
 use crate::host::{
     AbsolutePath, Boot, Host, INSIDE, Image, ImageFile, ImageName, InsideKernel, StoredFile,
 };
 use crate::image::Store;
-use crate::observe;
+use crate::observe::{self, BootedError};
 use crate::snapshot;
-use crate::unit::RUNTIME_ROOT;
 
 use super::configured::configured;
-use super::disk::{bytes, current_host, disks_state_dir};
+use super::current::{current_host, disks_state_dir};
 use super::fetched::lock;
+use super::table::Table;
+use super::words::{bytes, dash};
 use super::{Exit, aside, print, print_json, state_dir};
 
 /// `nkudo image list --json`.
@@ -93,17 +94,16 @@ pub fn list(listing: &Listing, given: Option<&Utf8Path>) -> anyhow::Result<Exit>
     }
     // A record says what was found in an image, and is shown there.
     paths.retain(|path| !path.as_str().ends_with(INSIDE));
-    let rows: Vec<Row> = paths.into_iter().map(|path| row(path, &uses)).collect();
+    let document = Document {
+        version: FormatVersion,
+        images: paths.into_iter().map(|path| row(path, &uses)).collect(),
+    };
     if listing.json {
-        let document = Document {
-            version: FormatVersion,
-            images: rows,
-        };
         print_json(&document)?;
-    } else if rows.is_empty() {
+    } else if document.images.is_empty() {
         aside("there are no images");
     } else {
-        print(&table(&rows))?;
+        print(&table(&document.images))?;
     }
     Ok(Exit::Done)
 }
@@ -128,8 +128,7 @@ fn row(path: Utf8PathBuf, uses: &Uses) -> Row {
 }
 
 fn table(rows: &[Row]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header([
+    let mut table = Table::new([
         "IMAGE",
         "STATE",
         "SIZE",
@@ -139,7 +138,7 @@ fn table(rows: &[Row]) -> String {
         "PATH",
     ]);
     let joined = |set: &BTreeSet<String>| match set.len() {
-        0 => "-".to_owned(),
+        0 => dash(),
         _ => set
             .iter()
             .map(String::as_str)
@@ -153,17 +152,17 @@ fn table(rows: &[Row]) -> String {
             State::Partial => "partial",
             State::Absent => "absent",
         };
-        table.add_row([
+        table.add([
             joined(&row.names),
             state.to_owned(),
             bytes(row.size),
             bytes(row.allocated),
-            row.kernel.clone().unwrap_or_else(|| "-".to_owned()),
+            row.kernel.clone().unwrap_or_else(dash),
             joined(&row.users),
             row.path.to_string(),
         ]);
     }
-    super::lines(&mut table)
+    table.text()
 }
 
 pub fn pull(pull: &Pull) -> anyhow::Result<Exit> {
@@ -342,21 +341,16 @@ fn uses(generations: &Generations, state_dir: &AbsolutePath) -> anyhow::Result<U
                 .push(anyhow::anyhow!("cannot make out {}: {why}", kept.path)),
         }
     }
-    let booted = Utf8Path::new(RUNTIME_ROOT).join("booted");
-    for name in files::names(&booted).unwrap_or_default() {
-        let path = booted.join(&name);
-        let Some(json) = files::read(&path).with_context(|| format!("cannot read {path}"))? else {
-            continue;
-        };
-        match Booted::from_json(&json) {
+    let started = observe::booted_ids();
+    for id in started.with_context(|| format!("cannot list {}", Booted::directory()))? {
+        match observe::booted(&id) {
             Ok(booted) => {
                 for path in in_store(state_dir, &booted) {
-                    uses.add(path.as_path(), format!("VM {}", booted.id));
+                    uses.add(path.as_path(), format!("VM {id}"));
                 }
             }
-            Err(err) => uses
-                .unknown
-                .push(anyhow::Error::from(err).context(format!("cannot make out {path}"))),
+            Err(BootedError::Absent(_)) => {}
+            Err(err) => uses.unknown.push(err.into()),
         }
     }
     Ok(uses)

@@ -6,8 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::Context as _;
 
 use crate::cli::Logs as Arguments;
-use crate::host::VmId;
-use crate::unit::{readiness_unit_name, vm_unit_name};
+use crate::journal::{OR, about, console_of};
 
 use super::{Exit, aside};
 
@@ -78,33 +77,13 @@ fn relative(since: &str) -> String {
     }
 }
 
-/// journalctl's matches, by fields that only journald writes: a VMM that was taken over cannot put words
-/// into another VM's log.
 fn matches(arguments: &Arguments) -> Vec<String> {
-    let unit = vm_unit_name(&arguments.id);
-    let own = format!("_SYSTEMD_UNIT={unit}");
-    let console = "_TRANSPORT=stdout".to_owned();
-    if arguments.console {
-        return vec![own, console];
+    let Arguments { id, .. } = arguments;
+    match (arguments.console, arguments.no_console) {
+        (true, _) => console_of(id),
+        (false, true) => about(id),
+        (false, false) => [about(id), vec![OR.to_owned()], console_of(id)].concat(),
     }
-    let mut groups = vec![
-        // The steps of its unit, systemd about it, and nkudo's commands.
-        vec![own.clone(), "_TRANSPORT=journal".to_owned()],
-        vec!["_PID=1".to_owned(), format!("UNIT={unit}")],
-        vec!["_UID=0".to_owned(), field(&arguments.id)],
-        vec![format!(
-            "_SYSTEMD_UNIT={}",
-            readiness_unit_name(&arguments.id)
-        )],
-    ];
-    if !arguments.no_console {
-        groups.push(vec![own, console]);
-    }
-    groups.join(&"+".to_owned())
-}
-
-fn field(id: &VmId) -> String {
-    format!("NKUDO_VM={id}")
 }
 
 #[cfg(test)]

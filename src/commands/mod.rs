@@ -31,11 +31,14 @@ pub mod vsock;
 mod carry_out;
 mod configured;
 mod confirm;
+mod current;
 mod fetched;
 mod host_files;
 mod programs;
 mod sources;
 mod state_dir;
+mod table;
+mod words;
 
 use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -197,19 +200,5 @@ fn width() -> Option<u16> {
         // A serial console does not know how many it has, and says none.
         Ok(size) if size.ws_col > 0 => size.ws_col.max(40),
         _ => 80,
-    })
-}
-
-/// A table's lines: it pads every column by a space on both sides.
-fn lines(table: &mut comfy_table::Table) -> String {
-    if let Some(width) = width() {
-        // And the space at the left end, which is cut off.
-        table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
-        table.set_width(width.saturating_add(1));
-    }
-    table.lines().fold(String::new(), |mut text, line| {
-        text.push_str(line.strip_prefix(' ').unwrap_or(&line).trim_end());
-        text.push('\n');
-        text
     })
 }

@@ -15,6 +15,7 @@ use crate::pci;
 use crate::plan::Request;
 
 use super::carry_out::{Mode, carry_out, report};
+use super::current::current;
 use super::fetched::{Fetched, Turn, lock_vm, with_lock};
 use super::{Exit, block_on, state_dir};
 
@@ -112,10 +113,7 @@ fn run(request: &Request, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
 }
 
 fn once(request: &Request, store: &Store, fetched: &mut Fetched) -> anyhow::Result<Turn<Exit>> {
-    let number = store
-        .current()?
-        .context("this host was not switched to a generation yet; run `nkudo switch`")?;
-    let manifest = store.manifest(number)?;
+    let (number, manifest) = current(store)?;
     if let Request::Start(id) | Request::Restart(id) = request {
         refuse_if_undeclared(id, &manifest, number, store)?;
         if fetched.is_again() && apply::held_by(id)?.is_some() {

@@ -6,15 +6,17 @@ use camino::Utf8Path;
 use crate::booted::Booted;
 use crate::cli::Purge;
 use crate::disk::{self, DiskFile};
-use crate::files;
 use crate::generation::Store;
 use crate::host::VmId;
+use crate::observe::{self, Specification};
 use crate::snapshot::{self, Kept};
 
 use super::confirm::confirm;
-use super::disk::{bytes, current_host, disks_state_dir, is_declared};
+use super::current::{current_host, disks_state_dir};
+use super::disk::is_declared;
 use super::fetched::lock_with;
 use super::restore::refuse_unsettled;
+use super::words::bytes;
 use super::{Exit, state_dir};
 
 pub fn run(purge: &Purge, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
@@ -172,10 +174,11 @@ fn refuse_declared(
 
 /// A VM that runs on may still have it, if its stop failed.
 fn refuse_used(id: &VmId, chosen: &[&DiskFile]) -> anyhow::Result<()> {
-    let path = Booted::path(id);
-    let json = files::read(&path).with_context(|| format!("cannot read {path}"))?;
-    let booted = json.and_then(|json| Booted::from_json(&json).ok());
-    let holders = crate::observe::holders(chosen.iter().map(|file| file.path.as_path()));
+    let booted = match observe::specification(id)? {
+        Specification::Known(booted) => Some(booted),
+        Specification::Absent | Specification::Unreadable => None,
+    };
+    let holders = observe::holders(chosen.iter().map(|file| file.path.as_path()));
     for file in chosen {
         if let Some(holder) = holders.get(&file.path) {
             bail!(
@@ -186,7 +189,7 @@ fn refuse_used(id: &VmId, chosen: &[&DiskFile]) -> anyhow::Result<()> {
             );
         }
         let is_booted = |booted: &Booted| booted.vm.files().any(|used| used.as_path() == file.path);
-        if booted.as_ref().is_some_and(is_booted) && unit_is_loaded(id) {
+        if booted.as_deref().is_some_and(is_booted) && unit_is_loaded(id) {
             bail!(
                 "VM {id} runs with its disk {}; nothing was removed\nhint: stop it first",
                 file.label()

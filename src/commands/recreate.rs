@@ -14,6 +14,7 @@ use crate::plan::Request;
 
 use super::carry_out::{Mode, carry_out};
 use super::confirm::confirm;
+use super::current::current;
 use super::fetched::{Fetched, Turn, lock_with, until_free};
 use super::restore::refuse_unsettled;
 use super::{Exit, block_on, state_dir};
@@ -119,10 +120,7 @@ pub fn run(recreate: &Recreate, given: Option<&Utf8Path>) -> anyhow::Result<Exit
 
 /// The current generation, and what is to be replaced.
 fn order(recreate: &Recreate, store: &Store) -> anyhow::Result<(u64, Manifest, Vec<DiskFile>)> {
-    let number = store
-        .current()?
-        .context("this host was not switched to a generation yet; run `nkudo switch`")?;
-    let manifest = store.manifest(number)?;
+    let (number, manifest) = current(store)?;
     refuse_unsettled(&manifest.host.state_dir, &recreate.id)?;
     let old = chosen(recreate, &manifest, number)?;
     Ok((number, manifest, old))

@@ -18,8 +18,9 @@ use crate::unit::{Restoration, TRANSIENT, vm_unit_name};
 
 use super::carry_out::{Ended, Mode, carry_out, carry_out_restoring, look, settle_restores};
 use super::confirm::confirm;
+use super::current::current;
 use super::fetched::{Fetched, Turn, lock_with, until_free};
-use super::status::since;
+use super::words::moment_of;
 use super::{Exit, block_on, state_dir};
 
 /// So many bytes of memory are read in a second at least.
@@ -38,7 +39,7 @@ pub fn run(arguments: &cli::Restore, given: Option<&Utf8Path>) -> anyhow::Result
     };
     tracing::info!(
         "snapshot {name} of {id}, taken {}; {goes}",
-        since(manifest.taken)
+        moment_of(manifest.taken)
     );
     if !confirm(&format!("Put {id} back to it?"), arguments.yes)? {
         tracing::info!("nothing was changed");
@@ -154,10 +155,7 @@ fn done(work: impl Fn() -> anyhow::Result<Turn<Ended>>) -> anyhow::Result<Exit> 
 /// The current generation, and the snapshot.
 fn order(of: &cli::SnapshotOf, store: &Store) -> anyhow::Result<(u64, Manifest, Kept)> {
     let cli::SnapshotOf { id, name } = of;
-    let number = store
-        .current()?
-        .context("this host was not switched to a generation yet; run `nkudo switch`")?;
-    let current = store.manifest(number)?;
+    let (number, current) = current(store)?;
     let taken = snapshot::kept_of(&current.host.state_dir, id)?;
     let kept = taken.into_iter().find(|kept| kept.name == *name);
     let kept = kept.with_context(|| {

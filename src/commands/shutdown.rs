@@ -20,14 +20,7 @@ pub fn run() -> anyhow::Result<Exit> {
             return Ok(Exit::Done);
         }
         let jobs = connections.jobs().await?;
-        let observed = observe(
-            &connections.bus,
-            &connections.manager,
-            &connections.netlink,
-            None,
-            Detail::Plan,
-        )
-        .await?;
+        let observed = observe(&connections, None, Detail::Plan).await?;
         let mut failed = BTreeMap::new();
         for wave in stop_order(&observed) {
             failed.append(&mut shut_down(&connections, &jobs, &wave).await);

@@ -2,24 +2,24 @@
 
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
-use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::apply::{self, Doing};
-use crate::booted::{Booted, FormatVersion};
+use crate::booted::Booted;
 use crate::cli::{SnapshotOf, Snapshots};
 use crate::connections::Connections;
-use crate::files;
+use crate::document::FormatVersion;
 use crate::generation::Store;
 use crate::host::{AbsolutePath, SnapshotName, VmId};
 use crate::hypervisor::Version;
-use crate::observe::HeldBy;
+use crate::observe::{self, BootedError, HeldBy};
 use crate::snapshot::{self, Kept, Taking};
 
-use super::disk::{bytes, current_host, disks_state_dir};
+use super::current::{current_host, disks_state_dir};
 use super::fetched::{lock, until_free};
 use super::restore::refuse_unsettled;
-use super::status::since;
+use super::table::Table;
+use super::words::{bytes, moment_of, unknown};
 use super::{Exit, aside, block_on, print, print_json, state_dir};
 
 pub fn take(of: &SnapshotOf, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
@@ -86,15 +86,13 @@ fn may_be_taken(id: &VmId, store: &Store) -> anyhow::Result<(AbsolutePath, Boote
 
 /// What runs.
 fn booted(id: &VmId) -> anyhow::Result<Booted> {
-    let path = Booted::path(id);
-    let json = files::read(&path).with_context(|| format!("cannot read {path}"))?;
-    let Some(json) = json else {
-        bail!(
+    match observe::booted(id) {
+        Err(BootedError::Absent(_)) => bail!(
             "VM {id} does not run, so that there is no memory to be taken\n\
              hint: `nkudo status {id}` says why"
-        );
-    };
-    Booted::from_json(&json).with_context(|| format!("cannot make out {path}"))
+        ),
+        other => Ok(other?),
+    }
 }
 
 /// `nkudo snapshots --json`.
@@ -150,42 +148,39 @@ pub fn list(arguments: &Snapshots, given: Option<&Utf8Path>) -> anyhow::Result<E
             tracing::warn!("snapshot {} of {} cannot be read: {why}", one.name, one.vm);
         }
     }
-    let rows: Vec<Row> = found.into_iter().map(Row::of).collect();
+    let document = Document {
+        version: FormatVersion,
+        snapshots: found.into_iter().map(Row::of).collect(),
+    };
     if arguments.json {
-        let document = Document {
-            version: FormatVersion,
-            snapshots: rows,
-        };
         print_json(&document)?;
-    } else if rows.is_empty() {
+    } else if document.snapshots.is_empty() {
         aside("there are no snapshots");
     } else {
-        print(&table(&rows))?;
+        print(&table(&document.snapshots))?;
     }
     Ok(Exit::Done)
 }
 
 fn table(rows: &[Row]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header([
+    let mut table = Table::new([
         "VM",
         "SNAPSHOT",
         "TAKEN",
         "MEMORY",
         "ALLOCATED",
-        "VMM",
+        "HYPERVISOR",
     ]);
-    let unknown = || "?".to_owned();
     for row in rows {
-        table.add_row([
+        table.add([
             row.vm.to_string(),
             row.snapshot.to_string(),
-            row.taken.map_or_else(unknown, since),
+            row.taken.map_or_else(unknown, moment_of),
             row.memory.map_or_else(unknown, bytes),
             bytes(row.allocated),
             row.hypervisor_version
                 .map_or_else(unknown, |version| version.to_string()),
         ]);
     }
-    super::lines(&mut table)
+    table.text()
 }

@@ -13,10 +13,11 @@ use crate::connections::Connections;
 use crate::generation::Store;
 use crate::host::{Host, NetworkKind, Nic, Vm, VmId};
 use crate::network_status::Leases;
-use crate::observe::{Detail, Specification, closer, leases, observe};
+use crate::observe::{Detail, Specification, leases, observe, within_reach};
 use crate::plan;
 use crate::status::{NicStatus, State, status};
 
+use super::current::{current, no_such_vm};
 use super::{Exit, block_on, programs, state_dir};
 
 /// Where sshd listens, in a guest that has it on its vsock (systemd-ssh-generator(8)).
@@ -125,26 +126,15 @@ fn proxy_command(nkudo: &Utf8Path, id: &VmId) -> String {
 }
 
 async fn look(id: &VmId, store: &Store) -> anyhow::Result<Seen> {
-    let current = store
-        .current()?
-        .context("this host was not switched to a generation yet; run `nkudo switch`")?;
-    let manifest = store.manifest(current)?;
+    let (number, manifest) = current(store)?;
     let host = &manifest.host;
     let connections = Connections::open().await?;
     let netlink = &connections.netlink;
-    let observed = observe(
-        &connections.bus,
-        &connections.manager,
-        netlink,
-        None,
-        Detail::Status,
-    );
-    let observed = observed.await?;
-    let closer = closer(&observed, netlink, &host.vms, Some(id)).await?;
-    let status = status(Some((current, &manifest)), None, &observed, &closer);
+    let observed = observe(&connections, None, Detail::Status).await?;
+    let closer = within_reach(&observed, netlink, id).await?;
+    let status = status(Some((number, &manifest)), None, &observed, &closer);
     let found = status.vms.into_iter().find(|vm| vm.id == *id);
-    let found = found
-        .with_context(|| format!("there is no VM {id}\nhint: `nkudo status` lists the VMs"))?;
+    let found = found.ok_or_else(|| no_such_vm(id))?;
     // What it was started from, which is what the guest has.
     let booted = match observed.remains.get(id).map(|one| &one.specification) {
         Some(Specification::Known(booted)) => Some(&booted.vm),

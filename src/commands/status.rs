@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::bail;
 use camino::Utf8Path;
-use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -22,7 +21,10 @@ use crate::plan;
 use crate::snapshot;
 use crate::status::{LinkStatus, State, Status, VmStatus, status};
 
+use super::current::no_such_vm;
 use super::doctor::wrapped;
+use super::table::Table;
+use super::words::{bytes, dash, moment_of, span};
 use super::{Exit, block_on, print, programs, state_dir, status_network, width};
 
 pub fn run(arguments: &Arguments, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
@@ -92,14 +94,7 @@ async fn look(
     let hypervisor = current
         .as_ref()
         .map(|(_, manifest)| manifest.programs.hypervisor.clone());
-    let observed = observe(
-        &connections.bus,
-        &connections.manager,
-        &connections.netlink,
-        hypervisor.as_deref(),
-        Detail::Status,
-    );
-    let mut observed = observed.await?;
+    let mut observed = observe(connections, hypervisor.as_deref(), Detail::Status).await?;
     if let Some((_, manifest)) = &mut current {
         observed.tuning = tuning(&manifest.host.tuning)?;
         programs::as_now(&mut manifest.programs, &observed);
@@ -137,7 +132,7 @@ async fn look(
             bail!("{id} does not run, and whether it is declared is not known: {why}");
         }
         if status.vms.is_empty() {
-            bail!("there is no VM {id}\nhint: `nkudo status` lists the VMs");
+            return Err(no_such_vm(id));
         }
     }
     Ok(status)
@@ -195,10 +190,7 @@ fn table(status: &Status) -> String {
     if status.vms.is_empty() {
         return text;
     }
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_header(["VM", "STATE", "UP", "MEMORY", "CPU", "ADDRESS", "REMARKS"]);
+    let mut table = Table::new(["VM", "STATE", "UP", "MEMORY", "CPU", "ADDRESS", "REMARKS"]);
     let now = Timestamp::now().as_microsecond();
     for vm in &status.vms {
         let up = vm.since.filter(|_| is_up(vm.state)).map(|since| {
@@ -208,7 +200,7 @@ fn table(status: &Status) -> String {
         let known = vm.nics.iter().flat_map(|nic| &nic.addresses);
         let declared = vm.nics.iter().flat_map(|nic| &nic.declared);
         let address = known.chain(declared).find(|one| !is_link_local(one));
-        table.add_row([
+        table.add([
             vm.id.to_string(),
             vm.state.to_string(),
             up.unwrap_or_else(dash),
@@ -219,7 +211,7 @@ fn table(status: &Status) -> String {
             remarks(vm).join("; "),
         ]);
     }
-    text + &super::lines(&mut table)
+    text + &table.text()
 }
 
 const fn is_up(state: State) -> bool {
@@ -236,44 +228,6 @@ fn is_link_local(address: &std::net::IpAddr) -> bool {
     }
 }
 
-/// A length of time in two units: `3d 4h`, `2min 5s`, `0.4s`.
-fn span(span: Duration) -> String {
-    let seconds = span.as_secs();
-    let (days, hours) = (seconds / 86400, seconds / 3600 % 24);
-    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
-    if days > 0 {
-        format!("{days}d {hours}h")
-    } else if hours > 0 {
-        format!("{hours}h {minutes}min")
-    } else if minutes > 0 {
-        format!("{minutes}min {rest}s")
-    } else if seconds >= 10 {
-        format!("{seconds}s")
-    } else {
-        format!("{:.1}s", span.as_secs_f32())
-    }
-}
-
-/// Bytes in powers of two, to one decimal.
-pub(super) fn bytes(bytes: u64) -> String {
-    let mut value = bytes;
-    let mut tenths = 0;
-    let mut unit = "B";
-    for next in ["K", "M", "G", "T"] {
-        if value < 1024 {
-            break;
-        }
-        tenths = value % 1024 * 10 / 1024;
-        value /= 1024;
-        unit = next;
-    }
-    match unit {
-        "B" => format!("{value}B"),
-        _ if value >= 100 => format!("{value}{unit}"),
-        _ => format!("{value}.{tenths}{unit}"),
-    }
-}
-
 fn details(vm: &VmStatus) -> String {
     let mut text = format!("{}: {}\n", vm.id, vm.state);
     let width = width().map(usize::from);
@@ -284,7 +238,7 @@ fn details(vm: &VmStatus) -> String {
     };
     line("unit", vm.unit.clone());
     if let Some(micros) = vm.since {
-        line("since", since(micros));
+        line("since", moment_of(micros));
     }
     if let Some(pid) = vm.main_pid {
         line("main PID", pid.to_string());
@@ -356,7 +310,7 @@ fn details(vm: &VmStatus) -> String {
         let message = message.map_or(exit.message.as_str(), |(_, why)| why);
         line(
             "last exit",
-            format!("{}: {message} ({})", since(exit.at), exit.why),
+            format!("{}: {message} ({})", moment_of(exit.at), exit.why),
         );
     }
     for remark in remarks(vm) {
@@ -417,45 +371,4 @@ fn remarks(vm: &VmStatus) -> Vec<String> {
         remarks.push("changed by drop-ins".to_owned());
     }
     remarks
-}
-
-pub(super) fn since(micros: u64) -> String {
-    let time = i64::try_from(micros)
-        .ok()
-        .and_then(|micros| Timestamp::from_microsecond(micros).ok());
-    time.map_or_else(dash, |time| {
-        time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
-    })
-}
-
-pub(super) fn dash() -> String {
-    "-".to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_and_spans_are_short() {
-        for (value, text) in [
-            (0, "0B"),
-            (1023, "1023B"),
-            (1536, "1.5K"),
-            (64 << 20, "64.0M"),
-            (512 << 20, "512M"),
-            (3 << 40, "3.0T"),
-        ] {
-            assert_eq!(bytes(value), text);
-        }
-        for (seconds, text) in [
-            (0.25, "0.2s"),
-            (59.0, "59s"),
-            (125.0, "2min 5s"),
-            (3700.0, "1h 1min"),
-            (200_000.0, "2d 7h"),
-        ] {
-            assert_eq!(span(Duration::from_secs_f64(seconds)), text);
-        }
-    }
 }

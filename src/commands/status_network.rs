@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use super::status::{bytes, dash, since};
+use super::table::Table;
+use super::words::{bytes, dash, moment_of};
 use crate::connections::Connections;
-use crate::generation::{Manifest, Store};
+use crate::generation::Store;
 use crate::network_status::{Leases, NetworksStatus, RulesStatus, networks_status};
 use crate::nft;
 use crate::observe::{Detail, leases, observe};
@@ -17,18 +17,8 @@ pub(super) async fn look(
     store: &Store,
     connections: &Connections,
 ) -> anyhow::Result<NetworksStatus> {
-    let current: Option<(u64, Manifest)> = match store.current()? {
-        Some(number) => Some((number, store.manifest(number)?)),
-        None => None,
-    };
-    let observed = observe(
-        &connections.bus,
-        &connections.manager,
-        &connections.netlink,
-        None,
-        Detail::Networks,
-    );
-    let observed = observed.await?;
+    let current = store.current_manifest()?;
+    let observed = observe(connections, None, Detail::Networks).await?;
     let counted = nft::counted().await;
     let leases = match &current {
         Some((_, manifest)) => {
@@ -61,14 +51,14 @@ pub(super) fn text(status: &NetworksStatus) -> String {
     let backend = status.backend.as_ref().map_or_else(dash, word);
     let mut text = format!("generation {generation}, backend {backend}\nfirewall rules: {rules}\n");
     let mut obstacles = String::new();
-    let mut networks = table(["NETWORK", "KIND", "LINK", "STATE", "ADDRESS", "IN", "OUT"]);
-    let mut ports = table(["NETWORK", "VM", "TAP", "ETHERNET ADDRESS", "STATE"]);
-    let mut leases = table(["NETWORK", "LEASE", "ETHERNET ADDRESS", "VM", "EXPIRES"]);
-    let mut forwards = table(["NETWORK", "FORWARD", "TO", "CONNECTIONS"]);
+    let mut networks = Table::new(["NETWORK", "KIND", "LINK", "STATE", "ADDRESS", "IN", "OUT"]);
+    let mut ports = Table::new(["NETWORK", "VM", "TAP", "ETHERNET ADDRESS", "STATE"]);
+    let mut leases = Table::new(["NETWORK", "LEASE", "ETHERNET ADDRESS", "VM", "EXPIRES"]);
+    let mut forwards = Table::new(["NETWORK", "FORWARD", "TO", "CONNECTIONS"]);
     for network in &status.networks {
         let name = network.name.to_string();
         let addresses: Vec<String> = network.addresses.iter().map(ToString::to_string).collect();
-        networks.add_row([
+        networks.add([
             name.clone(),
             word(&network.kind),
             network.link.to_string(),
@@ -85,7 +75,7 @@ pub(super) fn text(status: &NetworksStatus) -> String {
             let _ = writeln!(obstacles, "network {name}: {obstacle}");
         }
         for port in &network.ports {
-            ports.add_row([
+            ports.add([
                 name.clone(),
                 port.vm.to_string(),
                 port.tap.to_string(),
@@ -94,12 +84,12 @@ pub(super) fn text(status: &NetworksStatus) -> String {
             ]);
         }
         for lease in network.leases.iter().flatten() {
-            leases.add_row([
+            leases.add([
                 name.clone(),
                 lease.address.to_string(),
                 lease.mac.clone(),
                 lease.vm.as_ref().map_or_else(dash, ToString::to_string),
-                since(lease.expires),
+                moment_of(lease.expires),
             ]);
         }
         for forward in &network.forwards {
@@ -107,7 +97,7 @@ pub(super) fn text(status: &NetworksStatus) -> String {
                 Some(address) => std::net::SocketAddr::new(address, forward.port).to_string(),
                 None => forward.port.to_string(),
             };
-            forwards.add_row([
+            forwards.add([
                 name.clone(),
                 format!("{} {port}", forward.proto),
                 format!("{}:{}", forward.vm, forward.to_port),
@@ -117,23 +107,18 @@ pub(super) fn text(status: &NetworksStatus) -> String {
             ]);
         }
     }
-    if !obstacles.is_empty() {
+    let sections = [
+        obstacles,
+        networks.text(),
+        ports.text(),
+        leases.text(),
+        forwards.text(),
+    ];
+    for section in sections.iter().filter(|section| !section.is_empty()) {
         text.push('\n');
-        text.push_str(&obstacles);
-    }
-    for table in [&mut networks, &mut ports, &mut leases, &mut forwards] {
-        if table.row_count() > 0 {
-            text.push('\n');
-            text.push_str(&super::lines(table));
-        }
+        text.push_str(section);
     }
     text
-}
-
-fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header);
-    table
 }
 
 /// A state in the word that JSON has for it.

@@ -7,15 +7,15 @@ use std::os::fd::AsFd as _;
 use anyhow::Context as _;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use crate::booted;
 use crate::cli::Vsock as Arguments;
+use crate::unit::runtime_directory;
 use crate::vsock;
 
 use super::Exit;
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let id = &arguments.id;
-    let connection = vsock::connect(&booted::runtime_directory(id), arguments.port)
+    let connection = vsock::connect(&runtime_directory(id), arguments.port)
         .with_context(|| format!("cannot reach VM {id} over its vsock"))?;
     let fds = [connection.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

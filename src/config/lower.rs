@@ -14,7 +14,7 @@ use super::sink::Sink;
 use super::vm::{Shared, vm};
 use super::{forward, order, tuning, values};
 use crate::host::{
-    AbsolutePath, BadIdentifier, Host, Image, ImageName, Machined, NetworkBackend, NetworkName,
+    AbsolutePath, BadIdentifier, Host, Image, ImageName, NetworkBackend, NetworkName, OnOff,
     ProgramName, Tuning, VmId,
 };
 use crate::seed::FirstBoot;
@@ -111,7 +111,7 @@ struct Settings {
     swtpm: ProgramName,
     state_dir: AbsolutePath,
     network_backend: NetworkBackend,
-    machined: Machined,
+    machined: OnOff,
     tuning: Tuning,
 }
 
@@ -125,7 +125,7 @@ fn settings(sink: &Sink, hosts: &[Value<'_>]) -> Option<Settings> {
     let mut swtpm = Some(ProgramName::swtpm());
     let mut state_dir = Some(AbsolutePath::default_state_dir());
     let mut backend = Some(NetworkBackend::Auto);
-    let mut machined = Some(Machined::Off);
+    let mut machined = Some(OnOff::Off);
     let mut tuning = Some(Tuning::default());
     // A second one is wrong as a whole, but what is in it may be wrong as well.
     for host in hosts {
@@ -153,7 +153,7 @@ fn settings(sink: &Sink, hosts: &[Value<'_>]) -> Option<Settings> {
             );
         }
         if let Some(value) = table.take("machined") {
-            machined = value.boolean().map(Machined::of);
+            machined = value.boolean().map(OnOff::of);
         }
         if let Some(value) = table.take("tuning") {
             tuning = tuning::tuning(&value);

@@ -19,8 +19,8 @@ use super::unique::Unique;
 use super::values;
 use crate::host::{
     AbsolutePath, Autostart, Boot, Disk, HugePages, Image, ImageBoot, ImageFile, ImageName, Limits,
-    LinkName, Mac, Machined, Memory, Network, NetworkName, OnChange, OnTimeout, Panic, PciAddress,
-    Ready, Restart, RngSource, Serial, Size, TimeSpan, Vcpus, Vm, VmId, Watchdog,
+    LinkName, Mac, Memory, Network, NetworkName, OnChange, OnOff, OnTimeout, Panic, PciAddress,
+    Ready, Restart, RngSource, Serial, Size, TimeSpan, Vcpus, Vm, VmId,
 };
 use crate::seed::{self, FirstBoot};
 
@@ -99,8 +99,8 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
         value.boolean().map(|wanted| state.filter(|_| wanted))
     });
     let rng = table.read("rng", RngSource::default(), rng);
-    let watchdog = table.read("watchdog", Watchdog::Off, |value| {
-        value.boolean().map(Watchdog::of)
+    let watchdog = table.read("watchdog", OnOff::Off, |value| {
+        value.boolean().map(OnOff::of)
     });
     let panic = table.read("pvpanic", Panic::Unseen, |value| {
         value.boolean().map(Panic::of)
@@ -160,7 +160,7 @@ pub(super) fn vm(value: &Value<'_>, id: &VmId, shared: &mut Shared<'_>) -> Optio
         vsock_cid: vsock_cid?,
         serial: serial?,
         // A word of the host's, which is read after all VMs.
-        machined: Machined::Off,
+        machined: OnOff::Off,
         autostart: autostart?,
         restart: restart?,
         on_change: on_change?,

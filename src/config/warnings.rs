@@ -9,7 +9,7 @@ use crate::host::{Autostart, Boot, Capacity, Disk, DiskOrigin, Host, HugePages, 
 /// What cloud-hypervisor itself needs at the least beside the guest's memory.
 const VMM_MEMORY: Size = Size::from_mib(64);
 
-/// What would surprise whoever switches to `host` on a machine that has `capacity`.
+/// What would surprise whoever switches to `host` on a host that has `capacity`.
 pub fn warnings(host: &Host, origins: &Origins, capacity: &Capacity) -> Vec<Diagnostic> {
     let mut page = Page {
         host,

@@ -20,7 +20,8 @@ use tokio::sync::mpsc;
 
 use crate::files;
 use crate::host::VmId;
-use crate::unit::RUNTIME_ROOT;
+use crate::hypervisor::{api_socket, serial_socket};
+use crate::unit::{RUNTIME_ROOT, runtime_directory};
 
 /// Between two tries to become the hub or to reach it.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -116,7 +117,7 @@ impl Places {
         files::ensure_directory(&directory, 0o700)
             .with_context(|| format!("cannot make {directory}"))?;
         Ok(Self {
-            serial: format!("{RUNTIME_ROOT}/vms/{id}/serial.sock").into(),
+            serial: serial_socket(&runtime_directory(id)),
             hub: directory.join(format!("{id}.sock")),
             lock: directory.join(format!("{id}.lock")),
             history: directory.join(format!("{id}.history")),
@@ -151,8 +152,7 @@ impl Places {
                     io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
                 ) =>
             {
-                let api = format!("{RUNTIME_ROOT}/vms/{id}/api.sock");
-                if Utf8PathBuf::from(api).exists() {
+                if api_socket(&runtime_directory(id)).exists() {
                     bail!(
                         "the serial port of {id} goes to the journal: `nkudo logs {id} --console -f` shows it\n\
                          hint: with `serial = \"socket\"` in `[vm.{id}]` consoles attach to it, from the VM's next start on"

@@ -9,14 +9,15 @@ use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use tempfile::NamedTempFile;
 
-use super::{Copied, DiskRecord, Header, ImageSeen, UNFINISHED, copy, header};
-use crate::booted::FormatVersion;
+use super::{Copied, DiskRecord, Header, ImageSeen, copy, header};
+use crate::document::FormatVersion;
+use crate::files::{self, UNFINISHED};
 use crate::host::{
     Disk, DiskFormat, DiskOrigin, Filesystem, Host, Image, ImageBoot, ImageFile, ImageName, Label,
     Size, VmId,
 };
 use crate::image::qemu;
-use crate::{files, image, programs};
+use crate::{image, programs};
 
 /// What is to be made, and of what.
 #[derive(Debug, Clone, Copy)]
@@ -37,17 +38,15 @@ pub enum Place {
 }
 
 impl Place {
-    fn prefix(self) -> &'static str {
+    /// What a disk or its record is called there. A staged one is an unfinished file: the next disk that is made
+    /// removes it.
+    fn name(self, name: &str) -> String {
         match self {
-            Self::Final => "",
-            Self::Staged => STAGED,
+            Self::Final => name.to_owned(),
+            Self::Staged => format!("{UNFINISHED}new-{name}"),
         }
     }
 }
-
-/// Begins the names of a disk and its record that are not put in their place yet. It is an unfinished file:
-/// the next that is made removes it.
-const STAGED: &str = ".nkudo-new-";
 
 /// Makes a disk and its record. The images that it needs are there already. Blocks for as long as that takes.
 pub fn make(making: Making<'_>) -> anyhow::Result<()> {
@@ -96,12 +95,11 @@ pub fn make(making: Making<'_>) -> anyhow::Result<()> {
     };
     // First: a record without its disk is one of a disk that is not made yet, and the next run writes
     // it anew.
-    let prefix = making.place.prefix();
-    let path = directory.join(format!("{prefix}{}", super::record_name(&disk.name)));
+    let path = directory.join(making.place.name(&super::record_name(&disk.name)));
     files::replace(&path, &record.to_json()?, 0o600)
         .with_context(|| format!("cannot write {path}"))?;
     let file = super::file_name(&disk.name, disk.format);
-    let path = directory.join(format!("{prefix}{file}"));
+    let path = directory.join(making.place.name(&file));
     // Never over a file that is there.
     new.persist_noclobber(&path)
         .map_err(|err| err.error)
@@ -121,7 +119,7 @@ pub fn place(making: Making<'_>) -> anyhow::Result<()> {
         super::file_name(&disk.name, disk.format),
     ] {
         let (from, to) = (
-            directory.join(format!("{STAGED}{name}")),
+            directory.join(Place::Staged.name(&name)),
             directory.join(&name),
         );
         fs::rename(&from, &to).with_context(|| format!("cannot rename {from} to {to}"))?;
@@ -140,12 +138,8 @@ fn prepare(parent: &Utf8Path, directory: &Utf8Path) -> anyhow::Result<()> {
 
 /// Removes what runs that were killed have left in a VM's directory.
 pub fn remove_unfinished(directory: &Utf8Path) -> anyhow::Result<()> {
-    let names = files::names(directory).with_context(|| format!("cannot list {directory}"))?;
-    for name in names.iter().filter(|name| name.starts_with(UNFINISHED)) {
-        let path = directory.join(name);
-        files::remove(&path).with_context(|| format!("cannot remove {path}"))?;
-    }
-    Ok(())
+    files::sweep(directory)
+        .with_context(|| format!("cannot remove what a run that was killed left in {directory}"))
 }
 
 impl<'a> Making<'a> {

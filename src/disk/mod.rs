@@ -24,9 +24,6 @@ pub use kept::{DiskFile, aside, disk_files, disk_files_of, put_back, remove, set
 pub use make::{Making, Place, check_image, make, mkfs, modified, place, remove_unfinished};
 pub use record::{DiskRecord, ImageSeen};
 
-/// Begins the name of what is being made; what a run that was killed has left goes with the next.
-pub const UNFINISHED: &str = ".nkudo-";
-
 /// What disks are made with, besides nkudo itself.
 pub const PROGRAMS: [&str; 5] = [
     "qemu-img",

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::booted::FormatVersion;
+use crate::document::{FormatVersion, to_json};
 use crate::host::{AbsolutePath, DiskFormat, DiskOrigin, InsideKernel};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,9 +43,7 @@ pub struct ImageSeen {
 
 impl DiskRecord {
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
-        let mut json = serde_json::to_vec_pretty(self)?;
-        json.push(b'\n');
-        Ok(json)
+        to_json(self)
     }
 
     pub fn from_json(json: &[u8]) -> serde_json::Result<Self> {

@@ -118,7 +118,7 @@ async fn known(
     }
     let manager = &connections.manager;
     let netlink = &connections.netlink;
-    let mut observed = observe(&connections.bus, manager, netlink, None, Detail::Networks).await?;
+    let mut observed = observe(connections, None, Detail::Networks).await?;
     if let Some((_, manifest)) = &mut current {
         observed.tuning = observe::tuning(&manifest.host.tuning)?;
         // A disk stays as it was made, whatever is declared now.

@@ -5,7 +5,7 @@
 use super::checks::install;
 use super::{Check, Distribution, Service};
 use crate::generation::Manifest;
-use crate::host::Machined;
+use crate::host::OnOff;
 
 pub(super) fn check(
     distribution: Distribution,
@@ -14,7 +14,7 @@ pub(super) fn check(
 ) -> Option<Check> {
     let name = "machined";
     let mut vms = manifest.host.vms.values();
-    if !vms.any(|vm| vm.machined == Machined::On) {
+    if !vms.any(|vm| vm.machined == OnOff::On) {
         return None;
     }
     Some(match machined {

@@ -13,7 +13,7 @@ mod vm;
 
 use serde::Serialize;
 
-use crate::booted::FormatVersion;
+use crate::document::FormatVersion;
 
 pub use checks::checks;
 pub use facts::{

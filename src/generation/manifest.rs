@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::booted::FormatVersion;
+use crate::document::{FormatVersion, to_json};
 use crate::host::{Host, VmId};
 use crate::unit::Programs;
 
@@ -80,9 +80,7 @@ pub struct Record {
 
 impl Manifest {
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
-        let mut json = serde_json::to_vec_pretty(self)?;
-        json.push(b'\n');
-        Ok(json)
+        to_json(self)
     }
 
     /// Puts the id into the JSON of this manifest as it was without one: to write it all anew takes as long

@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::{Input, Manifest, Origin, Role};
-use crate::booted::FormatVersion;
+use crate::document::FormatVersion;
 use crate::host::{Host, NetworkBackend, Vm, VmId};
 use crate::network::{self, Backend};
 use crate::seed::{self, FirstBoot};
@@ -99,7 +99,7 @@ impl Rendering<'_> {
                 files.insert(path.into(), text.into_bytes());
             }
         }
-        manifest.id = hex(&hash.finalize());
+        manifest.id = hex::encode(hash.finalize());
         if let Some(json) = files.get_mut(Utf8Path::new("manifest.json")) {
             manifest.set_id(json)?;
         }
@@ -163,7 +163,7 @@ pub fn vm_digest(id: &VmId, vm: &Vm) -> serde_json::Result<String> {
         .chain_update([0])
         .chain_update(serde_json::to_vec(vm)?)
         .finalize();
-    Ok(hex(&hash[..16]))
+    Ok(hex::encode(&hash[..16]))
 }
 
 impl Input {
@@ -171,15 +171,7 @@ impl Input {
         Self {
             name,
             role,
-            sha256: hex(&Sha256::digest(text)),
+            sha256: hex::encode(Sha256::digest(text)),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }

@@ -11,6 +11,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{GcRoots, Generation, Manifest, Record, Rendering, Unneeded, paths, paths_of_disk};
 use crate::disk::DiskRecord;
+use crate::document::to_json;
 use crate::files;
 
 #[derive(Debug, thiserror::Error)]
@@ -206,6 +207,13 @@ impl Store {
         Ok(target.and_then(|target| target.file_name()?.parse().ok()))
     }
 
+    /// The generation that was switched to last, with its number; `None` before the first switch.
+    pub fn current_manifest(&self) -> Result<Option<(u64, Manifest)>, StoreError> {
+        self.current()?
+            .map(|number| Ok((number, self.manifest(number)?)))
+            .transpose()
+    }
+
     /// Points `current` at a generation. Done last, when the host is as it says.
     pub fn set_current(&self, number: u64) -> Result<(), StoreError> {
         files::sweep(&self.state_dir).map_err(failed("clean", &self.state_dir))?;
@@ -235,7 +243,7 @@ impl Store {
             self.keep_store_paths(*newest, &manifest)?;
             return Ok(Stored::Already(*newest));
         }
-        let record = serde_json::to_vec_pretty(record)?;
+        let record = to_json(record)?;
         generation.files.insert(RECORD.into(), record);
         // Before it is there, so that no collector comes between.
         self.keep_store_paths(number, &generation.manifest)?;

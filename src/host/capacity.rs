@@ -1,4 +1,4 @@
-//! What the machine has that runs the VMs.
+//! What the host has for VMs.
 
 use std::collections::BTreeMap;
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::VmId;
+use super::{VmId, by_text};
 
 /// `[vm.<id>.cloud-init]`, without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,19 +74,7 @@ impl FromStr for InstanceId {
     }
 }
 
-impl TryFrom<String> for InstanceId {
-    type Error = BadInstanceId;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<InstanceId> for String {
-    fn from(id: InstanceId) -> Self {
-        id.0
-    }
-}
+by_text!(InstanceId);
 
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -152,8 +140,7 @@ pub fn fingerprint(text: &str) -> String {
         .chain_update(b"nkudo seed\0")
         .chain_update(text)
         .finalize();
-    let digits: Vec<String> = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("#{}", digits.concat())
+    format!("#{}", hex::encode(&hash[..4]))
 }
 
 #[cfg(test)]

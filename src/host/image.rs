@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AbsolutePath, CmdLine, DiskFormat, Url};
+use super::{AbsolutePath, CmdLine, DiskFormat, Url, by_text};
 
 /// `[image.<name>]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -235,11 +235,7 @@ impl Sha256 {
 
     /// The checksum that a hash function came to.
     pub fn of_bytes(bytes: &[u8; 32]) -> Self {
-        use fmt::Write as _;
-        Self(bytes.iter().fold(String::new(), |mut out, byte| {
-            let _ = write!(out, "{byte:02x}");
-            out
-        }))
+        Self(hex::encode(bytes))
     }
 }
 
@@ -257,19 +253,7 @@ impl FromStr for Sha256 {
     }
 }
 
-impl TryFrom<String> for Sha256 {
-    type Error = BadSha256;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Sha256> for String {
-    fn from(sha256: Sha256) -> Self {
-        sha256.0
-    }
-}
+by_text!(Sha256);
 
 impl fmt::Display for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

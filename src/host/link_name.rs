@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{NetworkName, VmId};
+use super::{NetworkName, VmId, by_text};
 
 /// A name that the kernel takes for a network link: 1 to 15 bytes (IFNAMSIZ less the NUL), no
 /// white space, `/`, `:` or `%`, not `.` or `..`.
@@ -66,11 +66,7 @@ impl LinkName {
         if name.len() <= room {
             return Self(format!("{prefix}{name}{suffix}"));
         }
-        let hash: String = Sha256::digest(name)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .take(8)
-            .collect();
+        let hash = hex::encode(&Sha256::digest(name)[..8]);
         Self(format!(
             "{prefix}_{}{suffix}",
             &hash[..(room - 1).min(hash.len())]
@@ -105,19 +101,7 @@ impl FromStr for LinkName {
     }
 }
 
-impl TryFrom<String> for LinkName {
-    type Error = BadLinkName;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<LinkName> for String {
-    fn from(name: LinkName) -> Self {
-        name.0
-    }
-}
+by_text!(LinkName);
 
 impl fmt::Display for LinkName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

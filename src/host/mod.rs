@@ -9,8 +9,10 @@
 #![deny(clippy::disallowed_methods)]
 
 mod balloon;
+mod by_text;
 mod capacity;
 mod cloud_init;
+mod cmdline;
 mod disk;
 mod identifier;
 mod image;
@@ -21,6 +23,7 @@ mod mac;
 mod needed;
 mod network;
 mod nic;
+mod on_off;
 mod path;
 mod pci;
 mod rng;
@@ -35,11 +38,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use by_text::by_text;
+
 pub use balloon::{Balloon, FreePages, OnOom};
 pub use capacity::Capacity;
 pub use cloud_init::{
     BadHostName, BadInstanceId, CloudInit, HostName, InstanceId, fingerprint, uuid,
 };
+pub use cmdline::{BadCmdLine, CmdLine};
 pub use disk::{
     BadLabel, Disk, DiskAccess, DiskFormat, DiskOrigin, Filesystem, Label, Rate, RateLimit,
 };
@@ -58,6 +64,7 @@ pub use network::{
     NetworkKind, Pool, Proto, Uplink, Vlan, VlanId,
 };
 pub use nic::{Nic, QueuePairs, TooManyQueues, Trust};
+pub use on_off::OnOff;
 pub use path::{AbsolutePath, BadPath};
 pub use pci::{BadPciAddress, IommuGroup, PciAddress, VFIO_CONTAINER};
 pub use rng::RngSource;
@@ -70,8 +77,8 @@ pub use tuning::{
 };
 pub use url::{BadUrl, Scheme, Url};
 pub use vm::{
-    Autostart, BadCmdLine, Boot, CmdLine, HugePages, Machined, Memory, OnChange, OnTimeout, Panic,
-    Ready, Restart, Serial, Sharing, Vcpus, Vm, Watchdog,
+    Autostart, Boot, HugePages, Memory, OnChange, OnTimeout, Panic, Ready, Restart, Serial,
+    Sharing, Vcpus, Vm,
 };
 
 /// A whole host: what `nkudo.toml` and its drop-ins mean.

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
+use super::by_text;
+
 /// An absolute path of UTF-8 without `.`, `..`, doubled or trailing slashes, as systemd wants
 /// paths (it refuses others with "path is not normalized"), and without white space, `:`, quotes and
 /// backslashes.
@@ -99,19 +101,7 @@ impl FromStr for AbsolutePath {
     }
 }
 
-impl TryFrom<String> for AbsolutePath {
-    type Error = BadPath;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<AbsolutePath> for String {
-    fn from(path: AbsolutePath) -> Self {
-        path.0.into_string()
-    }
-}
+by_text!(AbsolutePath);
 
 impl fmt::Display for AbsolutePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

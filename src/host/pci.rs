@@ -6,6 +6,8 @@ use std::str::FromStr;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
+use super::by_text;
+
 /// The address of a PCI device, as `lspci -D` has it: domain, bus, device and function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -65,19 +67,7 @@ impl fmt::Display for PciAddress {
     }
 }
 
-impl TryFrom<String> for PciAddress {
-    type Error = BadPciAddress;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<PciAddress> for String {
-    fn from(address: PciAddress) -> Self {
-        address.to_string()
-    }
-}
+by_text!(PciAddress);
 
 /// The number of an IOMMU group: the devices that the IOMMU cannot keep apart. It is the kernel's, and may be
 /// another one after each boot.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AbsolutePath, DiskAccess};
+use super::{AbsolutePath, DiskAccess, by_text};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -53,19 +53,7 @@ impl FromStr for ShareTag {
     }
 }
 
-impl TryFrom<String> for ShareTag {
-    type Error = BadShareTag;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<ShareTag> for String {
-    fn from(tag: ShareTag) -> Self {
-        tag.0
-    }
-}
+by_text!(ShareTag);
 
 impl fmt::Display for ShareTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::by_text;
+
 /// An amount of memory or disk, in bytes.
 ///
 /// Written as a number with `K`, `M`, `G` or `T`, which are powers of two as in systemd.exec(5)
@@ -76,19 +78,7 @@ impl FromStr for Size {
     }
 }
 
-impl TryFrom<String> for Size {
-    type Error = BadSize;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Size> for String {
-    fn from(size: Size) -> Self {
-        size.to_string()
-    }
-}
+by_text!(Size);
 
 /// The shortest text that means exactly this size: `1536M`, `2G`.
 impl fmt::Display for Size {

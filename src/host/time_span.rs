@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::by_text;
+
 /// A span of time of whole milliseconds, from 1 ms to 365 days: `90s`, `2min`, `1h 30min`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -68,19 +70,7 @@ impl FromStr for TimeSpan {
     }
 }
 
-impl TryFrom<String> for TimeSpan {
-    type Error = BadTimeSpan;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<TimeSpan> for String {
-    fn from(span: TimeSpan) -> Self {
-        span.to_string()
-    }
-}
+by_text!(TimeSpan);
 
 /// As systemd prints it: `1min 30s`.
 impl fmt::Display for TimeSpan {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Size, TimeSpan};
+use super::{Size, TimeSpan, by_text};
 
 /// What is declared; all else is left as the host has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,6 +197,7 @@ impl fmt::Display for SysctlName {
     }
 }
 
+// Not by its `Display`: a file of nkudo's has the path.
 impl TryFrom<String> for SysctlName {
     type Error = BadSysctlName;
 
@@ -251,17 +252,11 @@ impl FromStr for SysctlValue {
     }
 }
 
-impl TryFrom<String> for SysctlValue {
-    type Error = BadSysctlValue;
+by_text!(SysctlValue);
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<SysctlValue> for String {
-    fn from(value: SysctlValue) -> Self {
-        value.0
+impl fmt::Display for SysctlValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

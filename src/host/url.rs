@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::by_text;
+
 /// An `https://` or `http://` URL.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -110,19 +112,7 @@ impl FromStr for Url {
     }
 }
 
-impl TryFrom<String> for Url {
-    type Error = BadUrl;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Url> for String {
-    fn from(url: Url) -> Self {
-        url.0
-    }
-}
+by_text!(Url);
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,20 +1,18 @@
 //! A virtual machine.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::IpAddr;
 use std::num::{NonZeroU8, NonZeroU16, NonZeroU32};
-use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AbsolutePath, Balloon, CloudInit, Disk, ImageName, Limits, Nic, PciAddress, RngSource, Share,
-    Size, TimeSpan, VmId,
+    AbsolutePath, Balloon, CloudInit, CmdLine, Disk, ImageName, Limits, Nic, OnOff, PciAddress,
+    RngSource, Share, Size, TimeSpan, VmId,
 };
 
-/// Everything about one VM that nkudo acts on. What a changed field costs is in `plan::cost`.
+/// Everything about one VM that nkudo acts on. What a changed field costs is in `plan::change`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Vm {
@@ -36,8 +34,9 @@ pub struct Vm {
     /// Where the state of the VM's TPM is, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tpm: Option<AbsolutePath>,
-    #[serde(default, skip_serializing_if = "Watchdog::is_off")]
-    pub watchdog: Watchdog,
+    /// Whether a guest that hangs is reset: by a virtio-watchdog, once the guest has opened it.
+    #[serde(default, skip_serializing_if = "OnOff::is_off")]
+    pub watchdog: OnOff,
     #[serde(default, skip_serializing_if = "Panic::is_unseen")]
     pub panic: Panic,
     /// The guest's vsock context id; the host's end is `vsock.sock` in the VM's runtime directory.
@@ -45,9 +44,10 @@ pub struct Vm {
     pub vsock_cid: Option<NonZeroU32>,
     #[serde(default, skip_serializing_if = "Serial::is_journal")]
     pub serial: Serial,
-    /// The same for all VMs of a host: `[host] machined`.
-    #[serde(default, skip_serializing_if = "Machined::is_off")]
-    pub machined: Machined,
+    /// Whether it is registered with systemd-machined at each start of its VMM. The same for all VMs of a
+    /// host: `[host] machined`.
+    #[serde(default, skip_serializing_if = "OnOff::is_off")]
+    pub machined: OnOff,
     pub autostart: Autostart,
     pub restart: Restart,
     pub on_change: OnChange,
@@ -136,54 +136,6 @@ pub enum Sharing {
     Mergeable,
 }
 
-/// Whether a guest that hangs is reset.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Watchdog {
-    #[default]
-    Off,
-    /// By a virtio-watchdog, once the guest has opened it.
-    On,
-}
-
-impl Watchdog {
-    pub const fn of(wanted: bool) -> Self {
-        if wanted { Self::On } else { Self::Off }
-    }
-
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde calls it with a reference"
-    )]
-    fn is_off(&self) -> bool {
-        *self == Self::Off
-    }
-}
-
-/// Whether systemd-machined knows of the VM.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Machined {
-    #[default]
-    Off,
-    /// It is registered at each start of its VMM.
-    On,
-}
-
-impl Machined {
-    pub const fn of(wanted: bool) -> Self {
-        if wanted { Self::On } else { Self::Off }
-    }
-
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde calls it with a reference"
-    )]
-    fn is_off(&self) -> bool {
-        *self == Self::Off
-    }
-}
-
 /// What the VMM learns of a panic of the guest's kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -226,81 +178,6 @@ pub enum Boot {
         #[serde(skip_serializing_if = "Option::is_none")]
         cmdline: Option<CmdLine>,
     },
-}
-
-/// A kernel command line: 1 to 2047 bytes, no control characters.
-///
-/// x86's COMMAND_LINE_SIZE is 2048 with the NUL, and cloud-hypervisor refuses what is longer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct CmdLine(String);
-
-/// Why a text is not a kernel command line.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadCmdLine {
-    #[error("it is empty")]
-    Empty,
-    #[error("it is {0} bytes long; the kernel takes at most 2047")]
-    TooLong(usize),
-    #[error("it holds a control character ({0:?})")]
-    Control(char),
-    #[error("it holds {0:?}; the VMM takes only ASCII here")]
-    NotAscii(char),
-}
-
-impl CmdLine {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The longest to which another of the same length can be added.
-    pub const HALF: usize = 1023;
-
-    /// This one with another after it, where both are no longer than half of what the kernel takes.
-    #[must_use]
-    pub fn then(&self, after: &Self) -> Self {
-        format!("{self} {after}")
-            .parse()
-            .unwrap_or_else(|_| self.clone())
-    }
-}
-
-impl FromStr for CmdLine {
-    type Err = BadCmdLine;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.is_empty() {
-            return Err(BadCmdLine::Empty);
-        }
-        if text.len() > 2047 {
-            return Err(BadCmdLine::TooLong(text.len()));
-        }
-        match text.chars().find(|c| c.is_control() || !c.is_ascii()) {
-            Some(bad) if bad.is_control() => Err(BadCmdLine::Control(bad)),
-            Some(bad) => Err(BadCmdLine::NotAscii(bad)),
-            None => Ok(Self(text.to_owned())),
-        }
-    }
-}
-
-impl TryFrom<String> for CmdLine {
-    type Error = BadCmdLine;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<CmdLine> for String {
-    fn from(cmdline: CmdLine) -> Self {
-        cmdline.0
-    }
-}
-
-impl fmt::Display for CmdLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// Where the guest's serial port goes.

@@ -7,15 +7,16 @@ use std::ops::RangeFrom;
 use camino::Utf8Path;
 
 use crate::host::{
-    Balloon, Boot, Disk, DiskAccess, DiskFormat, FreePages, HugePages, Memory, Nic, OnOom, Panic,
-    PciAddress, Rate, Ready, RngSource, Serial, Share, Sharing, Vm, VmId, Watchdog,
+    Balloon, Boot, Disk, DiskAccess, DiskFormat, FreePages, HugePages, Memory, Nic, OnOff, OnOom,
+    Panic, PciAddress, Rate, Ready, RngSource, Serial, Share, Sharing, Vm, VmId,
 };
 use crate::snapshot::NicId;
 use crate::unit::{share_socket, tpm_socket};
 
 use super::Version;
+use super::sockets::{NOTIFY_PORT, api_socket, serial_socket, vsock_socket};
 
-/// The arguments after the program's name. `seed` is the last disk, `runtime_dir` where the VM's sockets are.
+/// The arguments after the program's name. `seed` is the last disk, `runtime_directory` where the VM's sockets are.
 ///
 /// The TAPs are the unit's extra file descriptors, which systemd passes as 3 and up in the order
 /// of the NICs (`ExtraFileDescriptors=`, org.freedesktop.systemd1(5)).
@@ -24,9 +25,9 @@ pub fn argv(
     vm: &Vm,
     seed: Option<&Disk>,
     version: Version,
-    runtime_dir: &str,
+    runtime_directory: &Utf8Path,
 ) -> Vec<String> {
-    let mut args = own(runtime_dir);
+    let mut args = own(runtime_directory);
     let mut option = |name: &str, values: Vec<String>| {
         args.push(format!("--{name}"));
         args.extend(values);
@@ -94,7 +95,7 @@ pub fn argv(
     if vm.tpm.is_some() {
         option("tpm", vec![format!("socket={}", tpm_socket(id))]);
     }
-    if vm.watchdog == Watchdog::On {
+    if vm.watchdog == OnOff::On {
         option("watchdog", Vec::new());
     }
     if vm.panic == Panic::Told {
@@ -102,7 +103,7 @@ pub fn argv(
     }
     let notifies = matches!(vm.ready, Ready::Guest { .. });
     if let Some(cid) = vm.vsock_cid.map(NonZero::get).or(notifies.then_some(CID)) {
-        let socket = vsock_socket(runtime_dir);
+        let socket = vsock_socket(runtime_directory);
         option("vsock", vec![format!("cid={cid},socket={socket}")]);
     }
     if notifies {
@@ -114,7 +115,7 @@ pub fn argv(
     let serial = match vm.serial {
         // The unit's standard output, and so the journal.
         Serial::Journal => "tty".to_owned(),
-        Serial::Socket => format!("socket={runtime_dir}/serial.sock"),
+        Serial::Socket => format!("socket={}", serial_socket(runtime_directory)),
     };
     option("serial", vec![serial]);
     option("console", vec!["off".to_owned()]);
@@ -125,29 +126,15 @@ pub fn argv(
 /// that no two have to differ.
 const CID: u32 = 3;
 
-/// The port of the host at which the guest's systemd says that it is ready.
-const NOTIFY_PORT: u32 = 9999;
-
-/// The host's end of the guest's vsock device, for connections to the guest.
-fn vsock_socket(runtime_dir: &str) -> String {
-    format!("{runtime_dir}/vsock.sock")
-}
-
-/// Where the VMM connects to when the guest connects to `NOTIFY_PORT` of the host
-/// (cloud-hypervisor's docs/vsock.md).
-pub fn notify_socket(runtime_dir: &str) -> String {
-    format!("{}_{NOTIFY_PORT}", vsock_socket(runtime_dir))
-}
-
 /// The arguments for the VM of a snapshot, whose configuration has all but the TAPs. `nics` is what that calls
 /// the VM's NICs; the guest stands still until the VMM is told to let it go on.
 pub fn restoring_argv(
     vm: &Vm,
     source: &Utf8Path,
     nics: &[NicId],
-    runtime_dir: &str,
+    runtime_directory: &Utf8Path,
 ) -> Vec<String> {
-    let mut args = own(runtime_dir);
+    let mut args = own(runtime_directory);
     let mut restore = format!("source_url={}", quoted(&format!("file://{source}")));
     let mut next = 3..;
     let nics: Vec<String> = vm
@@ -164,9 +151,12 @@ pub fn restoring_argv(
 }
 
 /// What is the VMM's own.
-fn own(runtime_dir: &str) -> Vec<String> {
+fn own(runtime_directory: &Utf8Path) -> Vec<String> {
     let options = [
-        ("api-socket", format!("path={runtime_dir}/api.sock")),
+        (
+            "api-socket",
+            format!("path={}", api_socket(runtime_directory)),
+        ),
         // The unit's own /tmp: `nkudo unit post` reads there whether a vCPU failed, because
         // cloud-hypervisor exits with 0 on that as on a guest's power-off.
         ("log-file", "/tmp/cloud-hypervisor.log".to_owned()),

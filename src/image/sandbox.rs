@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use camino::Utf8Path;
 
 use super::qemu;
-use crate::unit::RUNTIME_ROOT;
+use crate::unit::{RUNTIME_ROOT, SYSTEM_FILES};
 use crate::{files, programs};
 
 /// Where the unit finds what it is to read and to write.
@@ -90,8 +90,7 @@ fn command(root: &Utf8Path, sandboxed: &Sandboxed<'_>) -> anyhow::Result<Command
     };
     property(&format!("Description={what} for nkudo"));
     property(&format!("RootDirectory={root}"));
-    let system = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/nix/store"];
-    for path in system {
+    for path in SYSTEM_FILES {
         property(&format!("BindReadOnlyPaths=-{path}"));
     }
     if !program.starts_with("/usr") && !program.starts_with("/nix/store") {

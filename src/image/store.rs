@@ -10,8 +10,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::unpack::unpack;
 use super::{FetchError, Patience, Progress, fetch, qemu, verify};
-use crate::disk::{self, UNFINISHED};
-use crate::files;
+use crate::disk;
+use crate::files::{self, UNFINISHED};
 use crate::host::{AbsolutePath, Compression, DiskFormat, Form, Location, Sha256, StoredFile, Url};
 
 /// Ends the name of what is being fetched.

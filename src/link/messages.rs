@@ -1,5 +1,7 @@
 //! What the kernel's rtnetlink(7) messages say of links, addresses and routes.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

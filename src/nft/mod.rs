@@ -220,11 +220,5 @@ async fn run(arguments: &[&str], input: &str) -> anyhow::Result<String> {
 }
 
 fn digest_of(text: &str) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(text)
-        .iter()
-        .fold(String::new(), |mut digits, byte| {
-            let _ = write!(digits, "{byte:02x}");
-            digits
-        })
+    hex::encode(Sha256::digest(text))
 }

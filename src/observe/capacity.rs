@@ -1,4 +1,4 @@
-//! What the machine has: /proc/meminfo, /sys/devices/system/cpu, /sys/kernel/mm/hugepages.
+//! What the host has: /proc/meminfo, /sys/devices/system/cpu, /sys/kernel/mm/hugepages.
 
 use std::fs;
 

@@ -79,10 +79,7 @@ pub async fn closer(
         ..Closer::default()
     };
     let running = Running::look();
-    let is_up = |id: &VmId| {
-        let unit = observed.units.get(id);
-        unit.is_some_and(|unit| unit.state == UnitState::Active)
-    };
+    let is_up = |id: &VmId| is_up(observed, id);
     for id in observed.units.keys() {
         closer.usage.insert(id.clone(), running.usage(id));
     }
@@ -117,6 +114,27 @@ pub async fn closer(
         closer.lines = journal::last_lines(id, 12, None).await?;
     }
     Ok(closer)
+}
+
+/// What it takes to speak to the guest of a VM: whether its vCPUs run, and the addresses that the host knows.
+pub async fn within_reach(
+    observed: &Observed,
+    netlink: &Netlink,
+    id: &VmId,
+) -> anyhow::Result<Closer> {
+    let mut closer = Closer {
+        neighbours: netlink.neighbours().await?,
+        ..Closer::default()
+    };
+    if is_up(observed, id) {
+        closer.vmms.insert(id.clone(), health(id).await);
+    }
+    Ok(closer)
+}
+
+fn is_up(observed: &Observed, id: &VmId) -> bool {
+    let unit = observed.units.get(id);
+    unit.is_some_and(|unit| unit.state == UnitState::Active)
 }
 
 fn disk_use(disk: &Disk) -> std::io::Result<DiskUse> {

@@ -1,30 +1,25 @@
 //! The hypervisor's version.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
+use tokio::process::Command;
 
 use super::Hypervisor;
 use crate::files;
 use crate::hypervisor::Version;
+use crate::programs;
 use crate::unit::RUNTIME_ROOT;
 
 /// Asks the hypervisor for its version.
 pub async fn hypervisor(path: &Utf8Path) -> Hypervisor {
     const LIMIT: Duration = Duration::from_secs(10);
-    let output = tokio::process::Command::new(path)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    match tokio::time::timeout(LIMIT, output).await {
-        Err(_) => Hypervisor::Unusable(format!("`--version` took more than {LIMIT:?}")),
-        Ok(Err(err)) => Hypervisor::Unusable(err.to_string()),
-        Ok(Ok(output)) => match String::from_utf8_lossy(&output.stdout).parse() {
+    match programs::output(Command::new(path).arg("--version"), LIMIT).await {
+        Err(err) => Hypervisor::Unusable(err.to_string()),
+        Ok(output) => match String::from_utf8_lossy(&output.stdout).parse() {
             Ok(version) => Hypervisor::Found(version),
             Err(err) => Hypervisor::Unusable(err.to_string()),
         },

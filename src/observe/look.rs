@@ -4,21 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use zbus::Connection;
 
 use super::hypervisor;
 use super::look_network::network_facts;
 use super::{
-    Detail, HeldBy, Hypervisor, Needs, NetworkFacts, Networkd, Observed, PciDevices, Remains,
-    Specification, Storage, SystemdVersion, TuningFacts, units,
+    BootedError, Detail, HeldBy, Hypervisor, Needs, NetworkFacts, Networkd, Observed, PciDevices,
+    Remains, Storage, SystemdVersion, TuningFacts, booted_ids, specification, units,
 };
 use crate::booted::Booted;
+use crate::connections::Connections;
 use crate::files;
 use crate::host::VmId;
-use crate::link::{LinkError, Netlink};
+use crate::link::LinkError;
 use crate::network::{self, NETWORKD_DIR};
 use crate::systemd::ManagerProxy;
-use crate::unit::{RUNTIME_ROOT, TRANSIENT, companions_directory};
+use crate::unit::{RUNTIME_ROOT, TRANSIENT, companions_directory, root_directories};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
@@ -26,6 +26,8 @@ pub enum ObserveError {
     Bus(#[from] zbus::Error),
     #[error(transparent)]
     Link(#[from] LinkError),
+    #[error(transparent)]
+    Booted(#[from] BootedError),
     #[error("cannot read {path}")]
     Io {
         path: Utf8PathBuf,
@@ -38,16 +40,19 @@ pub enum ObserveError {
 /// Sees everything that a plan depends on, but for the storage, which depends on whose it is.
 /// Without a `hypervisor` that one is not asked.
 pub async fn observe(
-    connection: &Connection,
-    manager: &ManagerProxy<'_>,
-    netlink: &Netlink,
+    connections: &Connections,
     hypervisor: Option<&Utf8Path>,
     detail: Detail,
 ) -> Result<Observed, ObserveError> {
+    let Connections {
+        bus,
+        manager,
+        netlink,
+    } = connections;
     let (systemd, networkd, units, unit_files, links, network, hypervisor) = tokio::join!(
         systemd_version(manager),
         networkd(manager),
-        units::units(connection, manager, detail),
+        units::units(bus, manager, detail),
         unit_files(manager),
         async {
             // One after the other: a socket of netlink's has one listing at a time.
@@ -150,11 +155,7 @@ fn networkd_files() -> Result<BTreeMap<String, String>, ObserveError> {
 
 fn remains() -> Result<BTreeMap<VmId, Remains>, ObserveError> {
     let mut remains: BTreeMap<VmId, Remains> = BTreeMap::new();
-    let directory = Utf8Path::new(RUNTIME_ROOT).join("booted");
-    for name in names(&directory)? {
-        let Some(id) = name.strip_suffix(".json").and_then(|id| id.parse().ok()) else {
-            continue;
-        };
+    for id in booted_ids().map_err(failed(&Booted::directory()))? {
         let specification = specification(&id)?;
         remains.entry(id).or_default().specification = specification;
     }
@@ -168,22 +169,12 @@ fn remains() -> Result<BTreeMap<VmId, Remains>, ObserveError> {
             remains.entry(id).or_default();
         }
     }
-    for name in names(&Utf8Path::new(RUNTIME_ROOT).join("root"))? {
+    for name in names(&root_directories())? {
         if let Ok(id) = name.parse() {
             remains.entry(id).or_default().root = true;
         }
     }
     Ok(remains)
-}
-
-fn specification(id: &VmId) -> Result<Specification, ObserveError> {
-    let path = Booted::path(id);
-    let json = files::read(&path).map_err(failed(&path))?;
-    Ok(match json.map(|json| Booted::from_json(&json)) {
-        None => Specification::Absent,
-        Some(Ok(booted)) if booted.id == *id => Specification::Known(Box::new(booted)),
-        Some(_) => Specification::Unreadable,
-    })
 }
 
 /// Where a VM that is held has a file of its name, which says by whom (`HeldBy`).

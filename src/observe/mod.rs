@@ -1,5 +1,6 @@
 //! What there is on the host: effects that only read.
 
+mod booted;
 mod capacity;
 mod closer;
 mod holders;
@@ -16,8 +17,9 @@ mod storage;
 mod tuning;
 mod units;
 
+pub use booted::{BootedError, booted, booted_ids, specification};
 pub use capacity::{capacity, meminfo};
-pub use closer::{Closer, DiskUse, VmmHealth, closer, paused_directory};
+pub use closer::{Closer, DiskUse, VmmHealth, closer, paused_directory, within_reach};
 pub use holders::holders;
 pub use hypervisor::{hypervisor, note_hypervisor};
 pub use leases::leases;

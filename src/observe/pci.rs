@@ -41,6 +41,6 @@ pub struct PciDevice {
     pub group: Option<IommuGroup>,
     /// What the host uses it for, each in words: `/dev/sda, which is mounted on /`.
     pub uses: Vec<String>,
-    /// The network interfaces that it has.
+    /// The links that it has.
     pub links: Vec<String>,
 }

@@ -3,11 +3,11 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use camino::Utf8Path;
+use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::{Place, Taken, VFIO_PCI};
@@ -154,13 +154,8 @@ async fn load_module(place: &Place) -> anyhow::Result<()> {
         return Ok(());
     }
     let modprobe = programs::find("modprobe").context("there is no modprobe to load vfio-pci")?;
-    let loaded = tokio::process::Command::new(modprobe)
-        .arg(VFIO_PCI)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let loaded = tokio::time::timeout(LIMIT, loaded).await;
-    let loaded = loaded.context("`modprobe vfio-pci` does not end")??;
+    let loaded = programs::output(Command::new(modprobe).arg(VFIO_PCI), LIMIT).await;
+    let loaded = loaded.context("cannot run `modprobe vfio-pci`")?;
     if !loaded.status.success() {
         let said = String::from_utf8_lossy(&loaded.stderr);
         bail!("`modprobe vfio-pci` failed: {}", said.trim());
@@ -174,14 +169,8 @@ async fn settle_udev() {
     let Some(udevadm) = programs::find("udevadm") else {
         return;
     };
-    let settled = tokio::process::Command::new(udevadm)
-        .args(["settle", "--timeout=10"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .status();
-    let _ = tokio::time::timeout(LIMIT, settled).await;
+    let mut settle = Command::new(udevadm);
+    let _ = programs::output(settle.args(["settle", "--timeout=10"]), LIMIT).await;
 }
 
 /// Tells the kernel something by a file of sysfs, in one write.

@@ -96,7 +96,7 @@ impl Place {
     }
 }
 
-/// What the host uses a device for, and the network interfaces that it has.
+/// What the host uses a device for, and the links that it has.
 fn uses(place: &Place, device: &Utf8Path) -> (Vec<String>, Vec<String>) {
     let mut below = Below::default();
     below.walk(device, 0);

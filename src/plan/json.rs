@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::text::HostStep;
 use super::{Action, Change, Cost, Obstacle, Plan, Reason, VmStep};
-use crate::booted::FormatVersion;
+use crate::document::FormatVersion;
 use crate::host::VmId;
 
 /// The document; serialise it.

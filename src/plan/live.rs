@@ -5,7 +5,7 @@ use std::num::NonZeroU8;
 
 use super::{Change, Cost};
 use crate::booted::Booted;
-use crate::host::{Disk, DiskName, Machined, Size, Vm};
+use crate::host::{Disk, DiskName, OnOff, Size, Vm};
 use crate::unit::{Limit, LimitValues, limit_values};
 
 /// One effect on a running VM. Each is an "ensure": done again it changes nothing.
@@ -27,7 +27,7 @@ pub enum Live {
     /// itself and at the stop. One daemon-reload, however many VMs of a switch need it.
     Unit,
     /// systemd-machined learns of it, or forgets it.
-    Machined(Machined),
+    Machined(OnOff),
 }
 
 /// The specification that a VM has once what can change while it runs has changed, and the rest has
@@ -183,8 +183,8 @@ impl fmt::Display for Live {
             Self::Balloon(size) => write!(f, "set its balloon to {size}"),
             Self::Seed => f.write_str("write its seed anew"),
             Self::Unit => f.write_str("write its unit anew"),
-            Self::Machined(Machined::On) => f.write_str("register it with systemd-machined"),
-            Self::Machined(Machined::Off) => f.write_str("unregister it from systemd-machined"),
+            Self::Machined(OnOff::On) => f.write_str("register it with systemd-machined"),
+            Self::Machined(OnOff::Off) => f.write_str("unregister it from systemd-machined"),
         }
     }
 }

@@ -58,9 +58,5 @@ fn boundary(parts: &[&str]) -> String {
         hash.update(part);
     }
     let digest = hash.finalize();
-    let digits: Vec<String> = digest[..12]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("nkudo-{}", digits.concat())
+    format!("nkudo-{}", hex::encode(&digest[..12]))
 }

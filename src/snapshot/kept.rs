@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt as _;
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{DISKS, GC_ROOTS, MANIFEST, Manifest, SEED, UNFINISHED, Unchanged, VMM};
+use super::{DISKS, GC_ROOTS, MANIFEST, Manifest, SEED, Unchanged, VMM};
 use crate::disk;
-use crate::files;
+use crate::files::{self, UNFINISHED};
 use crate::generation::GcRoots;
 use crate::host::{AbsolutePath, SnapshotName, VmId};
 use crate::interruption::effect;

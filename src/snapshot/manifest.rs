@@ -7,7 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::booted::{Booted, FormatVersion};
+use crate::booted::Booted;
+use crate::document::{FormatVersion, to_json};
 use crate::host::{AbsolutePath, DiskName, SnapshotName, VmId};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,9 +86,7 @@ impl fmt::Display for NicId {
 
 impl Manifest {
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
-        let mut json = serde_json::to_vec_pretty(self)?;
-        json.push(b'\n');
-        Ok(json)
+        to_json(self)
     }
 
     pub fn from_json(json: &[u8]) -> serde_json::Result<Self> {

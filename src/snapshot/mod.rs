@@ -32,8 +32,6 @@ pub const SEED: &str = "seed.img";
 const MANIFEST: &str = "manifest.json";
 /// Links that keep Nix's garbage collector from what the VM runs from.
 const GC_ROOTS: &str = "gcroots";
-/// Begins the name of a snapshot that is being taken.
-const UNFINISHED: &str = ".nkudo-";
 
 /// Where all snapshots are.
 pub fn root(state_dir: &AbsolutePath) -> Utf8PathBuf {

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::copies::{self, Copying};
 use super::{DISKS, Kept, Manifest};
-use crate::booted::FormatVersion;
 use crate::disk;
+use crate::document::{FormatVersion, to_json};
 use crate::files;
 use crate::host::{AbsolutePath, Disk, SnapshotName, VmId};
 use crate::interruption::effect;
@@ -140,9 +140,8 @@ impl Restoring {
 
     pub fn write(&self, state_dir: &AbsolutePath) -> anyhow::Result<()> {
         let path = Self::path(state_dir, &self.id);
-        let mut json = serde_json::to_vec_pretty(self)?;
-        json.push(b'\n');
-        files::replace(&path, &json, 0o600).with_context(|| format!("cannot write {path}"))
+        files::replace(&path, &to_json(self)?, 0o600)
+            .with_context(|| format!("cannot write {path}"))
     }
 
     /// Makes the copies that take the disks' places; the VM may run meanwhile.

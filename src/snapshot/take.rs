@@ -17,20 +17,19 @@ use tokio::time::Instant;
 use super::copies::{self, Copying};
 use super::guard::Guard;
 use super::kept::{remove_tree, sweep};
-use super::{
-    DISKS, DiskCopy, GC_ROOTS, MANIFEST, Manifest, NicId, SEED, UNFINISHED, Unchanged, VMM,
-};
-use crate::booted::{Booted, FormatVersion, runtime_directory};
+use super::{DISKS, DiskCopy, GC_ROOTS, MANIFEST, Manifest, NicId, SEED, Unchanged, VMM};
+use crate::booted::Booted;
 use crate::connections::Connections;
 use crate::disk::{self, Copied};
-use crate::files;
+use crate::document::FormatVersion;
+use crate::files::{self, UNFINISHED};
 use crate::generation::{GcRoots, Unneeded, paths};
 use crate::host::{AbsolutePath, DiskAccess, Size, SnapshotName};
 use crate::interruption::effect;
 use crate::observe::paused_directory;
 use crate::seed;
 use crate::steps;
-use crate::unit::{RUNTIME_ROOT, vm_unit_name};
+use crate::unit::{root_directory, runtime_directory, vm_unit_name};
 use crate::vmm::{VmState, Vmm, VmmError};
 
 /// Where the VMM finds the directory that it writes to.
@@ -176,7 +175,7 @@ impl Taking<'_> {
     }
 
     fn mount_point(&self) -> Utf8PathBuf {
-        format!("{RUNTIME_ROOT}/root/{}{PLACE}", self.booted.id).into()
+        format!("{}{PLACE}", root_directory(&self.booted.id)).into()
     }
 
     /// Lets the VMM write there.

@@ -24,17 +24,18 @@ mod watch;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::apply;
-use crate::booted::{self, Booted};
+use crate::booted::Booted;
 use crate::cli::UnitStep;
 use crate::files;
 use crate::host::VmId;
 use crate::image::inside;
-use crate::observe::not_ready_directory;
+use crate::observe::{self, not_ready_directory};
 use crate::snapshot;
+use crate::unit;
 
 pub use access::{grant_disk, revoke_disk, user};
 pub use post::ENDED;
@@ -84,16 +85,8 @@ struct Context {
 
 impl Context {
     fn of(id: &VmId) -> anyhow::Result<Self> {
-        let path = Booted::path(id);
-        let json = files::read(&path)
-            .and_then(|json| json.ok_or_else(|| std::io::ErrorKind::NotFound.into()))
-            .with_context(|| format!("cannot read the VM's specification {path}"))?;
-        let booted = Booted::from_json(&json).with_context(|| format!("cannot make out {path}"))?;
-        if booted.id != *id {
-            bail!("{path} is the specification of {}, not of {id}", booted.id);
-        }
         Ok(Self {
-            booted,
+            booted: observe::booted(id)?,
             runtime_directory: runtime_directory(id),
         })
     }
@@ -107,7 +100,7 @@ impl Context {
 fn runtime_directory(id: &VmId) -> Utf8PathBuf {
     match std::env::var("RUNTIME_DIRECTORY") {
         Ok(directory) => directory.into(),
-        Err(_) => booted::runtime_directory(id),
+        Err(_) => unit::runtime_directory(id),
     }
 }
 

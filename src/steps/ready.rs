@@ -10,7 +10,8 @@ use super::watch::Watch;
 use super::{Context, StepExit, stop_marker};
 use crate::files;
 use crate::host::OnTimeout;
-use crate::vmm::{VmState, Vmm, VmmError, api_socket};
+use crate::hypervisor::api_socket;
+use crate::vmm::{VmState, Vmm, VmmError};
 
 /// Between two questions to a VMM that is up and has not started its vCPUs: its API has no event
 /// for that, and it takes a few milliseconds.

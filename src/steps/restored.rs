@@ -12,8 +12,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::process::MainProcess;
 use super::{Context, StepExit, ready, stop_marker};
 use crate::files;
+use crate::hypervisor::api_socket;
 use crate::snapshot::went_on;
-use crate::vmm::{VmState, Vmm, VmmError, api_socket};
+use crate::vmm::{VmState, Vmm, VmmError};
 
 /// Between two questions to the VMM, which has no event for it.
 const INTERVAL: Duration = Duration::from_millis(10);

@@ -8,7 +8,8 @@ use super::process::MainProcess;
 use super::{StepExit, runtime_directory, stop_marker};
 use crate::files;
 use crate::host::{TimeSpan, VmId};
-use crate::vmm::{VmState, Vmm, VmmError, api_socket};
+use crate::hypervisor::api_socket;
+use crate::vmm::{VmState, Vmm, VmmError};
 
 /// A guest early in its boot misses the button, so it is pressed again. Not too often: some guests
 /// take every press for a new wish and ask their user.

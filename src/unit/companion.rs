@@ -11,9 +11,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::host::{AbsolutePath, DiskAccess, Share, Vm, VmId};
 
 use super::Unit;
-use super::sandbox::HARDENED;
+use super::builder::{Builder, text};
+use super::sandbox::{HARDENED, SYSTEM_FILES, is_of_the_system};
 use super::setting::{Bind, Exec, Privilege, Setting};
-use super::vm::{Builder, Programs, RUNTIME_ROOT, slice_name, text};
+use super::vm::{Programs, RUNTIME_ROOT, slice_name};
 
 /// Where everything of VMs' companions is while they run; root's alone.
 pub fn companions_directory() -> Utf8PathBuf {
@@ -95,10 +96,7 @@ fn share(id: &VmId, share: &Share, virtiofsd: &Utf8Path) -> Unit {
     let read = users.into_iter().chain(read.map(AbsolutePath::as_str));
     let write = write.map(AbsolutePath::as_str);
     unit.companion_binds(id, virtiofsd, read, write);
-    Unit {
-        name,
-        settings: unit.settings,
-    }
+    unit.build(name)
 }
 
 fn tpm(id: &VmId, state: &AbsolutePath, swtpm: &Utf8Path) -> Unit {
@@ -118,10 +116,7 @@ fn tpm(id: &VmId, state: &AbsolutePath, swtpm: &Utf8Path) -> Unit {
     unit.service("RestrictSUIDSGID", Setting::Flag(true));
     unit.service("ProcSubset", text("pid"));
     unit.companion_binds(id, swtpm, std::iter::empty(), Some(state.as_str()));
-    Unit {
-        name,
-        settings: unit.settings,
-    }
+    unit.build(name)
 }
 
 impl Builder {
@@ -163,14 +158,10 @@ impl Builder {
         read: impl Iterator<Item = &'a str>,
         write: Option<&'a str>,
     ) {
-        let system = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/nix/store"];
-        let read: Vec<Bind> = system
+        let program = Some(program.as_str()).filter(|path| !is_of_the_system(path));
+        let read: Vec<Bind> = SYSTEM_FILES
             .into_iter()
-            .chain(
-                [program.as_str()]
-                    .into_iter()
-                    .filter(|path| !path.starts_with("/usr/") && !path.starts_with("/nix/store/")),
-            )
+            .chain(program)
             .chain(read)
             .map(Bind::same)
             .collect();

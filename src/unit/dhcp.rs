@@ -1,17 +1,18 @@
 //! The unit that hands out addresses on a network where systemd-networkd does not.
 
+use std::time::Duration;
+
 use camino::Utf8Path;
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
-use std::time::Duration;
 
 use crate::host::{Host, NetworkName};
 use crate::network;
 
 use super::Unit;
+use super::builder::{Builder, text, words};
 use super::sandbox::HARDENED;
-use super::setting::{Exec, Privilege, Section, Setting};
-use super::vm::{slice_name, text, words};
+use super::setting::{Exec, Privilege, Setting};
+use super::vm::slice_name;
 
 pub fn dhcp_unit_name(network: &NetworkName) -> String {
     format!("nkudo-dhcp@{network}.service")
@@ -31,10 +32,7 @@ pub fn leases_file(network: &NetworkName) -> String {
 pub fn dhcp_digest(host: &Host, network: &NetworkName) -> Option<String> {
     let arguments = network::dnsmasq(host, network, &state(network))?;
     let digest = Sha256::digest(arguments.join("\0"));
-    Some(digest[..16].iter().fold(String::new(), |mut digits, byte| {
-        let _ = write!(digits, "{byte:02x}");
-        digits
-    }))
+    Some(hex::encode(&digest[..16]))
 }
 
 /// The unit that runs dnsmasq for a network; nothing where it hands out nothing.
@@ -44,56 +42,54 @@ pub fn dhcp_digest(host: &Host, network: &NetworkName) -> Option<String> {
 pub fn dhcp_unit(host: &Host, network: &NetworkName, dnsmasq: &Utf8Path) -> Option<Unit> {
     let mut argv = vec![dnsmasq.to_string()];
     argv.extend(network::dnsmasq(host, network, &state(network))?);
-    let mut settings: Vec<(Section, &'static str, Setting)> = Vec::new();
-    let mut unit = |key, setting| settings.push((Section::Unit, key, setting));
-    unit(
+    let mut unit = Builder::default();
+    unit.unit(
         "Description",
         text(format!("Addresses for network {network}")),
     );
-    unit("After", words(["network.target"]));
-    unit(
+    unit.unit("After", words(["network.target"]));
+    unit.unit(
         "StartLimitIntervalSec",
         Setting::Span(Duration::from_secs(60)),
     );
-    unit("StartLimitBurst", Setting::Count(10));
-    let mut service = |key, setting| settings.push((Section::Service, key, setting));
-    service("Type", text("exec"));
-    service(
+    unit.unit("StartLimitBurst", Setting::Count(10));
+    unit.service("Type", text("exec"));
+    unit.service(
         "ExecStart",
         Setting::Exec(Exec {
             argv,
             privilege: Privilege::Sandboxed,
         }),
     );
-    service("Restart", text("on-failure"));
-    service("RestartSec", Setting::Span(Duration::from_secs(1)));
-    service("Slice", text(slice_name()));
-    service("StateDirectory", words([format!("nkudo-dhcp/{network}")]));
-    service("StateDirectoryMode", Setting::Mode(0o700));
+    unit.service("Restart", text("on-failure"));
+    unit.service("RestartSec", Setting::Span(Duration::from_secs(1)));
+    unit.service("Slice", text(slice_name()));
+    unit.service("StateDirectory", words([format!("nkudo-dhcp/{network}")]));
+    unit.service("StateDirectoryMode", Setting::Mode(0o700));
     for (name, value) in [
         ("NKUDO_NETWORK", network.to_string()),
         ("NKUDO_DIGEST", dhcp_digest(host, network)?),
     ] {
-        service("LogExtraFields", Setting::JournalField { name, value });
+        unit.journal_field(name, value);
     }
-    service("DynamicUser", Setting::Flag(true));
-    service("AmbientCapabilities", Setting::NetworkServerCapabilities);
-    service("CapabilityBoundingSet", Setting::NetworkServerCapabilities);
+    unit.service("DynamicUser", Setting::Flag(true));
+    unit.service("AmbientCapabilities", Setting::NetworkServerCapabilities);
+    unit.service("CapabilityBoundingSet", Setting::NetworkServerCapabilities);
     for key in HARDENED
         .into_iter()
         .chain(["PrivateDevices", "RestrictSUIDSGID"])
     {
-        service(key, Setting::Flag(true));
+        unit.service(key, Setting::Flag(true));
     }
     // Not ProtectKernelTunables=: dnsmasq reads the bridge's MTU below /proc/sys, and may not write it
     // as what it is.
-    service("ProtectSystem", text("strict"));
-    service("ProtectHome", text("yes"));
-    service("ProtectProc", text("invisible"));
-    service("UMask", Setting::Mode(0o077));
-    service("DevicePolicy", text("closed"));
-    service("RestrictNamespaces", Setting::IpcNamespacesOnly);
-    service(
+    unit.service("ProtectSystem", text("strict"));
+    unit.service("ProtectHome", text("yes"));
+    unit.service("ProtectProc", text("invisible"));
+    unit.service("UMask", Setting::Mode(0o077));
+    unit.service("DevicePolicy", text("closed"));
+    unit.service("RestrictNamespaces", Setting::IpcNamespacesOnly);
+    unit.service(
         "RestrictAddressFamilies",
         Setting::Allow(vec![
             "AF_UNIX",
@@ -103,14 +99,11 @@ pub fn dhcp_unit(host: &Host, network: &NetworkName, dnsmasq: &Utf8Path) -> Opti
             "AF_PACKET",
         ]),
     );
-    service("SystemCallArchitectures", words(["native"]));
-    service("SystemCallFilter", Setting::Allow(vec!["@system-service"]));
-    service(
+    unit.service("SystemCallArchitectures", words(["native"]));
+    unit.service("SystemCallFilter", Setting::Allow(vec!["@system-service"]));
+    unit.service(
         "InaccessiblePaths",
         words(["-/etc/nkudo", "-/run/nkudo", "-/var/lib/nkudo"]),
     );
-    Some(Unit {
-        name: dhcp_unit_name(network),
-        settings,
-    })
+    Some(unit.build(dhcp_unit_name(network)))
 }

@@ -6,6 +6,8 @@ use std::fmt;
 
 use crate::host::{CpuQuota, Limits, Size};
 
+use super::setting::Setting;
+
 /// A cgroup limit that nkudo sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Limit {
@@ -56,6 +58,15 @@ impl Limit {
         match self {
             Self::TasksMax => None,
             _ => Some(u64::MAX),
+        }
+    }
+
+    pub(super) const fn setting(self, value: u64) -> Setting {
+        match self {
+            Self::CpuQuota => Setting::CpuQuota {
+                usec_per_sec: value,
+            },
+            _ => Setting::Number(value),
         }
     }
 

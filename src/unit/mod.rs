@@ -6,6 +6,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod builder;
 mod companion;
 mod dhcp;
 mod escape;
@@ -26,9 +27,11 @@ pub use limits::{Limit, LimitValues, limit_values, read_limits};
 pub use property::{Property, Value};
 pub use readiness::{NOT_READY, readiness, readiness_socket, readiness_unit_name};
 pub use restoring::{Restoration, restoring};
+pub use sandbox::SYSTEM_FILES;
 pub use setting::{Bind, Exec, Privilege, Section, Setting};
 pub use vm::{
-    GENERATION_FIELD, Programs, RUNTIME_ROOT, Source, TRANSIENT, slice_name, vm_unit, vm_unit_name,
+    GENERATION_FIELD, Programs, RUNTIME_ROOT, Source, TRANSIENT, root_directories, root_directory,
+    runtime_directory, slice_name, vm_unit, vm_unit_name,
 };
 
 /// One unit, its settings in the order in which a reader should meet them.

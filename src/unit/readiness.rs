@@ -16,10 +16,11 @@ use crate::host::{OnTimeout, Ready, Vm, VmId};
 use crate::hypervisor;
 
 use super::Unit;
+use super::builder::{Builder, text, words};
 use super::companion::companions_directory;
 use super::sandbox::HARDENED;
 use super::setting::{Bind, Exec, Privilege, Setting};
-use super::vm::{Builder, Programs, RUNTIME_ROOT, slice_name, text, words};
+use super::vm::{Programs, runtime_directory, slice_name};
 
 /// How the unit's command ends where the guest was not ready in time and goes on nevertheless. It is no failure, and whoever
 /// starts the VM asks for it (`ExecMainStatus`).
@@ -38,7 +39,7 @@ pub fn readiness_socket(id: &VmId) -> Utf8PathBuf {
 pub(super) fn socket_bind(id: &VmId, vm: &Vm) -> Option<Bind> {
     matches!(vm.ready, Ready::Guest { .. }).then(|| Bind {
         source: readiness_socket(id).to_string(),
-        destination: hypervisor::notify_socket(&format!("{RUNTIME_ROOT}/vms/{id}")),
+        destination: hypervisor::notify_socket(&runtime_directory(id)).into_string(),
     })
 }
 
@@ -115,8 +116,5 @@ pub fn readiness(id: &VmId, vm: &Vm, programs: &Programs) -> Option<Unit> {
         "SystemCallFilter",
         Setting::Deny(vec!["@privileged", "@resources"]),
     );
-    Some(Unit {
-        name: readiness_unit_name(id),
-        settings: unit.settings,
-    })
+    Some(unit.build(readiness_unit_name(id)))
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 
 use super::setting::{Bind, Exec, Privilege, Setting};
-use super::{RUNTIME_ROOT, Unit};
+use super::{Unit, runtime_directory};
 use crate::booted::Booted;
 use crate::host::Size;
 use crate::hypervisor::restoring_argv;
@@ -46,10 +46,10 @@ pub fn restoring(booted: &Booted, restoration: &Restoration) -> Unit {
     for (_, key, setting) in &mut unit.settings {
         match (*key, setting) {
             ("ExecStart", Setting::Exec(exec)) => {
-                let runtime_dir = format!("{RUNTIME_ROOT}/vms/{id}");
+                let runtime_directory = runtime_directory(id);
                 exec.argv = vec![programs.hypervisor.to_string()];
                 exec.argv
-                    .extend(restoring_argv(vm, source, nics, &runtime_dir));
+                    .extend(restoring_argv(vm, source, nics, &runtime_directory));
             }
             // A guest that says itself when it is ready said so long ago.
             ("ExecStartPost", Setting::Exec(exec)) if is_step(exec, "ready") => {

@@ -7,10 +7,21 @@ use crate::host::{
     AbsolutePath, Disk, DiskAccess, IommuGroup, RngSource, VFIO_CONTAINER, Vm, VmId,
 };
 
+use super::builder::{Builder, text, words};
 use super::companion::sockets_directory;
 use super::readiness::socket_bind;
 use super::setting::{Bind, Setting};
-use super::vm::{Builder, Programs, RUNTIME_ROOT, text, user_name, words};
+use super::vm::{Programs, root_directory, user_name};
+
+/// What of the host's a program needs to run: itself and its libraries, where there are such.
+pub const SYSTEM_FILES: [&str; 5] = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/nix/store"];
+
+/// Whether a file is there with those.
+pub(super) fn is_of_the_system(path: &str) -> bool {
+    ["/usr/", "/nix/store/"]
+        .iter()
+        .any(|system| path.starts_with(system))
+}
 
 /// What none of nkudo's units needs, by the directives that take it away (systemd.exec(5)).
 pub(super) const HARDENED: [&str; 12] = [
@@ -41,7 +52,7 @@ impl Builder {
         self.service("User", text(user_name(id)));
         self.service("SupplementaryGroups", words(["kvm"]));
         self.service("UMask", Setting::Mode(0o077));
-        self.service("RootDirectory", text(format!("{RUNTIME_ROOT}/root/{id}")));
+        self.service("RootDirectory", text(root_directory(id).into_string()));
         // The steps keep the host's root directory, with all else of the sandbox: those that root runs
         // have to see a disk's own path, not what systemd bound to it.
         self.service("RootDirectoryStartOnly", Setting::Flag(true));
@@ -124,13 +135,7 @@ impl Builder {
         groups: &BTreeSet<IommuGroup>,
         programs: &Programs,
     ) {
-        let system = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/nix/store"];
-        let is_bound = |path: &str| {
-            ["/usr/", "/nix/store/"]
-                .iter()
-                .any(|system| path.starts_with(system))
-        };
-        let mut read_only: Vec<String> = system.iter().map(|path| (*path).to_owned()).collect();
+        let mut read_only: Vec<String> = SYSTEM_FILES.map(str::to_owned).to_vec();
         let programs = [programs.hypervisor.as_str(), programs.nkudo.as_str()];
         let writable = |path: &str| {
             vm.disks
@@ -142,7 +147,7 @@ impl Builder {
                 .into_iter()
                 .chain(vm.files().map(AbsolutePath::as_str))
                 .chain(seed.map(|disk| disk.path.as_str()))
-                .filter(|p| !is_bound(p) && !writable(p))
+                .filter(|p| !is_of_the_system(p) && !writable(p))
                 .map(str::to_owned),
         );
         if vm.rng == RngSource::Hardware {

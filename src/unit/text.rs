@@ -10,11 +10,7 @@ use super::{Unit, escape};
 impl Unit {
     /// SHA-256 of the text, in hexadecimal digits.
     pub fn digest(&self) -> String {
-        let hash = Sha256::digest(self.text());
-        hash.iter().fold(String::new(), |mut out, byte| {
-            let _ = write!(out, "{byte:02x}");
-            out
-        })
+        hex::encode(Sha256::digest(self.text()))
     }
 
     /// The unit as systemd.unit(5) writes it. Same unit, same bytes.

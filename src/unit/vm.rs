@@ -6,14 +6,16 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::host::{IommuGroup, Machined, Ready, Restart, RngSource, Size, Vm, VmId};
+use crate::host::{IommuGroup, OnOff, Ready, Restart, RngSource, Size, Vm, VmId};
 use crate::hypervisor::{self, Version};
 use crate::seed;
 
 use super::Unit;
+use super::builder::{Builder, text, words};
 use super::companion::companions;
+use super::limits::limit_values;
 use super::readiness::readiness_unit_name;
-use super::setting::{Exec, Privilege, Section, Setting};
+use super::setting::{Exec, Privilege, Setting};
 
 /// Where everything of nkudo's is that dies with the boot.
 pub const RUNTIME_ROOT: &str = "/run/nkudo";
@@ -48,6 +50,21 @@ const POWER_OFF: Setting = Setting::ExitSignal("RTMIN+4", 38);
 
 /// The field of a unit's journal entries that says which generation it is of.
 pub const GENERATION_FIELD: &str = "NKUDO_GENERATION";
+
+/// Where a VM's sockets are while it runs.
+pub fn runtime_directory(id: &VmId) -> Utf8PathBuf {
+    format!("{RUNTIME_ROOT}/vms/{id}").into()
+}
+
+/// Where the root directory of a VM's sandbox is.
+pub fn root_directory(id: &VmId) -> Utf8PathBuf {
+    root_directories().join(id.as_str())
+}
+
+/// Where those of all VMs are.
+pub fn root_directories() -> Utf8PathBuf {
+    format!("{RUNTIME_ROOT}/root").into()
+}
 
 pub fn vm_unit_name(id: &VmId) -> String {
     format!("nkudo-vm@{id}.service")
@@ -91,7 +108,6 @@ pub fn vm_unit(
     source: Source<'_>,
     groups: &BTreeSet<IommuGroup>,
 ) -> Unit {
-    let runtime_dir = format!("{RUNTIME_ROOT}/vms/{id}");
     let mut unit = Builder::default();
     unit.unit("Description", text(format!("Virtual machine {id}")));
     // Stopped before the network goes away at shutdown.
@@ -136,7 +152,7 @@ pub fn vm_unit(
         vm,
         seed.as_ref(),
         programs.hypervisor_version,
-        &runtime_dir,
+        &runtime_directory(id),
     ));
     let needs_grant = !vm.disks.is_empty()
         || seed.is_some()
@@ -154,7 +170,7 @@ pub fn vm_unit(
             privilege: Privilege::Sandboxed,
         }),
     );
-    if vm.machined == Machined::On {
+    if vm.machined == OnOff::On {
         // Before the guest is waited for, so that it is listed while it boots.
         unit.service("ExecStartPost", step("register", Privilege::Full));
     }
@@ -191,34 +207,10 @@ pub fn vm_unit(
     unit.service("RuntimeDirectoryMode", Setting::Mode(0o700));
     unit.journal(id, source);
     unit.sandbox(id, vm, seed.as_ref(), groups, programs);
-    Unit {
-        name: vm_unit_name(id),
-        settings: unit.settings,
-    }
-}
-
-pub(super) fn text(value: impl Into<String>) -> Setting {
-    Setting::Text(value.into())
-}
-
-pub(super) fn words<W: Into<String>>(values: impl IntoIterator<Item = W>) -> Setting {
-    Setting::Words(values.into_iter().map(Into::into).collect())
-}
-
-#[derive(Default)]
-pub(super) struct Builder {
-    pub(super) settings: Vec<(Section, &'static str, Setting)>,
+    unit.build(vm_unit_name(id))
 }
 
 impl Builder {
-    pub(super) fn unit(&mut self, key: &'static str, setting: Setting) {
-        self.settings.push((Section::Unit, key, setting));
-    }
-
-    pub(super) fn service(&mut self, key: &'static str, setting: Setting) {
-        self.settings.push((Section::Service, key, setting));
-    }
-
     fn restarts(&mut self, vm: &Vm) {
         self.service(
             "Restart",
@@ -231,7 +223,7 @@ impl Builder {
         self.service("RestartSec", Setting::Span(Duration::from_secs(1)));
         self.service("RestartSteps", Setting::Count(5));
         self.service("RestartMaxDelaySec", Setting::Span(Duration::from_secs(60)));
-        if vm.machined == Machined::On {
+        if vm.machined == OnOff::On {
             // A signal that a VMM has no use for ends it. Somebody wished it to be off: it is not started again.
             for key in ["SuccessExitStatus", "RestartPreventExitStatus"] {
                 self.service(key, POWER_OFF);
@@ -240,29 +232,8 @@ impl Builder {
     }
 
     fn limits(&mut self, vm: &Vm) {
-        let limits = &vm.limits;
-        if let Some(weight) = limits.cpu_weight {
-            self.service("CPUWeight", Setting::Number(weight.get().into()));
-        }
-        if let Some(quota) = limits.cpu_quota {
-            self.service(
-                "CPUQuota",
-                Setting::CpuQuota {
-                    usec_per_sec: quota.usec_per_sec(),
-                },
-            );
-        }
-        if let Some(size) = limits.memory_high {
-            self.service("MemoryHigh", Setting::Number(size.bytes()));
-        }
-        if let Some(size) = limits.memory_max {
-            self.service("MemoryMax", Setting::Number(size.bytes()));
-        }
-        if let Some(weight) = limits.io_weight {
-            self.service("IOWeight", Setting::Number(weight.get().into()));
-        }
-        if let Some(count) = limits.tasks_max {
-            self.service("TasksMax", Setting::Number(count.get().into()));
+        for (limit, value) in limit_values(&vm.limits) {
+            self.service(limit.key(), limit.setting(value));
         }
     }
 
@@ -274,15 +245,6 @@ impl Builder {
             self.service("LimitMEMLOCK", Setting::Number(most));
             self.service("LimitNOFILE", Setting::Number(INTERRUPTS));
         }
-    }
-
-    /// Says in what the journal has of a unit which VM it is of.
-    pub(super) fn journal_vm(&mut self, id: &VmId) {
-        self.journal_field("NKUDO_VM", id.to_string());
-    }
-
-    fn journal_field(&mut self, name: &'static str, value: String) {
-        self.service("LogExtraFields", Setting::JournalField { name, value });
     }
 
     fn journal(&mut self, id: &VmId, source: Source<'_>) {
@@ -297,82 +259,25 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{
-        AbsolutePath, Autostart, Boot, Disk, DiskAccess, DiskFormat, DiskOrigin, HugePages, Limits,
-        LinkName, Mac, Memory, Nic, OnChange, OnTimeout, QueuePairs, RateLimit, Ready, Serial,
-        Sharing, Size, TimeSpan, Trust, Vcpus,
-    };
+    use crate::config;
     use crate::unit::{Property, Value};
-    use std::num::NonZeroU8;
 
     const SOURCE: Source<'_> = Source {
         digest: "d1",
         generation: 7,
     };
 
-    fn path(text: &str) -> AbsolutePath {
-        text.parse().unwrap()
-    }
-
     fn sample() -> (VmId, Vm, Programs) {
-        let id: VmId = "web".parse().unwrap();
-        let one = NonZeroU8::MIN;
-        let vm = Vm {
-            vcpus: Vcpus {
-                boot: one,
-                max: one,
-            },
-            memory: Memory {
-                size: Size::from_mib(64),
-                max: Size::from_mib(64),
-                hugepages: HugePages::Off,
-                sharing: Sharing::Private,
-                balloon: None,
-            },
-            boot: Boot::Kernel {
-                kernel: path("/srv/100%kernel"),
-                initrd: None,
-                cmdline: Some("console=ttyS0 a=\"$HOME\"".parse().unwrap()),
-            },
-            disks: vec![Disk {
-                name: "data".parse().unwrap(),
-                path: path("/srv/a,b%c.raw"),
-                format: DiskFormat::Raw,
-                access: DiskAccess::ReadWrite,
-                backing: None,
-                origin: DiskOrigin::Existing,
-                rate_limit: RateLimit::default(),
-            }],
-            nics: vec![Nic {
-                network: "lan".parse().unwrap(),
-                mac: Mac::derived("vm", "web/0"),
-                tap: LinkName::tap(&id, 0),
-                address: Vec::new(),
-                gateway: Vec::new(),
-                queues: QueuePairs::ONE,
-                trust: Trust::Checked,
-            }],
-            cloud_init: None,
-            shares: Vec::new(),
-            pci: Vec::new(),
-            rng: crate::host::RngSource::Urandom,
-            tpm: None,
-            watchdog: crate::host::Watchdog::Off,
-            panic: crate::host::Panic::Unseen,
-            vsock_cid: None,
-            serial: Serial::Journal,
-            machined: Machined::Off,
-            autostart: Autostart::Yes,
-            restart: Restart::OnFailure,
-            on_change: OnChange::Restart,
-            start_timeout: TimeSpan::from_secs(120),
-            stop_timeout: TimeSpan::from_secs(90),
-            ready: Ready::Vmm {
-                on_timeout: OnTimeout::Continue,
-            },
-            after: BTreeSet::new(),
-            limits: Limits::default(),
+        let source = config::Source {
+            name: "nkudo.toml".to_owned(),
+            text: "[network.lan]\n[vm.web]\nmemory = \"64M\"\nkernel = \"/srv/100%kernel\"\n\
+                   cmdline = 'console=ttyS0 a=\"$HOME\"'\nstop-timeout = \"90s\"\n\
+                   [[vm.web.disk]]\nname = \"data\"\npath = \"/srv/a,b%c.raw\"\nformat = \"raw\"\n\
+                   [[vm.web.nic]]\nnetwork = \"lan\"\n"
+                .to_owned(),
         };
+        let host = config::load(&[source]).host.unwrap();
+        let (id, vm) = host.vms.into_iter().next().unwrap();
         let programs = Programs {
             hypervisor: "/usr/bin/cloud-hypervisor".into(),
             hypervisor_version: Version {

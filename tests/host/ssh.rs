@@ -60,8 +60,18 @@ fn ssh_goes_by_what_is_declared_else_by_dhcp_else_by_what_the_host_has_seen() {
     host.nkudo(&["ssh", "web", "--vsock"])
         .ended(1)
         .says("VM web has no vsock");
+    host.nkudo(&["pause", "web"]).done();
+    host.nkudo(&["ssh", "web"]).ended(1).says("web is paused");
+    host.nkudo(&["resume", "web"]).done();
     host.nkudo(&["stop", "web"]).done();
-    host.nkudo(&["ssh", "web"]).ended(1).says("web is stopped");
+    // An address needs no journal, even where that cannot be read.
+    let broken = "#!/bin/sh\necho 'no journal here' >&2\nexit 1\n";
+    host.machine
+        .write("/usr/local/bin/journalctl", broken, 0o755);
+    host.nkudo(&["ssh", "web"])
+        .ended(1)
+        .says("web is stopped")
+        .does_not_say("no journal here");
 }
 
 const SOCKET: &str = "/run/nkudo/vms/web/vsock.sock";

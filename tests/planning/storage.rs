@@ -1,7 +1,7 @@
 //! Disks and images.
 
-use nkudo::booted::FormatVersion;
 use nkudo::disk::{DiskRecord, ImageSeen};
+use nkudo::document::FormatVersion;
 use nkudo::generation::Manifest;
 use nkudo::host::{DiskAccess, DiskFormat, Image, ImageFile, InsideKernel, Size};
 use nkudo::observe::{Below, Holder, MadeDisk, Storage};

@@ -260,14 +260,8 @@ fn only_taps<'o>(obstacles: impl Iterator<Item = &'o Obstacle>) -> bool {
 }
 
 pub(super) async fn look(connections: &Connections, wanted: &Manifest) -> anyhow::Result<Observed> {
-    let observed = observe(
-        &connections.bus,
-        &connections.manager,
-        &connections.netlink,
-        Some(&wanted.programs.hypervisor),
-        Detail::Plan,
-    );
-    let mut observed = observed.await?;
+    let mut observed =
+        observe(connections, Some(&wanted.programs.hypervisor), Detail::Plan).await?;
     observed.storage = storage(&wanted.host, &observed.running())?;
     observed.needs = needs(&wanted.host);
     observed.tuning = tuning(&wanted.host.tuning)?;

@@ -66,7 +66,7 @@ pub(super) fn kvm_device(distribution: Distribution, kvm: &Kvm) -> Check {
             let remedy = if kvm.nested {
                 "switch nested virtualisation on in the host of this machine, and give this machine the host's CPU"
             } else {
-                "switch virtualisation (VT-x, AMD-V) on in the machine's firmware"
+                "switch virtualisation (VT-x, AMD-V) on in the host's firmware"
             };
             Check::fail(
                 name,

@@ -65,9 +65,7 @@ pub(super) fn hugepages(facts: &Facts, manifest: &Manifest) -> Vec<Check> {
         let Some(pool) = facts.hugepages.get(&page) else {
             return Check::fail(
                 name,
-                format!(
-                    "VMs want {wanted} pages of {page}, and this machine has none of that size"
-                ),
+                format!("VMs want {wanted} pages of {page}, and the host has none of that size"),
                 "another size under `memory.hugepages`; pages of 1G take a CPU with `pdpe1gb`",
             );
         };

@@ -19,7 +19,8 @@ use sha2::Digest as _;
 
 const PATIENCE: Patience = Patience {
     answer: Duration::from_secs(5),
-    stall: Duration::from_millis(300),
+    // Longer than a server of this process is kept waiting for a CPU.
+    stall: Duration::from_secs(20),
     tries: 2,
     pause: Duration::from_millis(1),
 };
@@ -154,6 +155,7 @@ fn answer(
 struct Place {
     _directory: tempfile::TempDir,
     state_dir: AbsolutePath,
+    patience: Patience,
 }
 
 impl Place {
@@ -163,11 +165,12 @@ impl Place {
         Self {
             _directory: directory,
             state_dir: path.as_str().parse().unwrap(),
+            patience: PATIENCE,
         }
     }
 
     fn store(&self) -> Store {
-        Store::with_patience(&self.state_dir, PATIENCE)
+        Store::with_patience(&self.state_dir, self.patience)
     }
 
     fn ensure(&self, file: &StoredFile) -> Result<Vec<u8>, String> {
@@ -256,7 +259,8 @@ fn a_fetch_goes_on_after_a_connection_that_ended_too_early() {
 
 #[test]
 fn a_server_that_stalls_is_given_up_and_the_next_fetch_goes_on() {
-    let (content, place) = (content(), Place::new());
+    let (content, mut place) = (content(), Place::new());
+    place.patience.stall = Duration::from_secs(3);
     let stalls = Server::start(&content, &[Does::Stall(1_500_000), Does::Stall(0)]);
     let stalled = place.ensure(&file(&stalls.url, &content)).unwrap_err();
     assert!(

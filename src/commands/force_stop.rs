@@ -28,9 +28,10 @@ const INTERVAL: Duration = Duration::from_millis(50);
 /// and systemd's.
 pub fn run(id: &VmId, seconds: u32, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     refuse_unheard_of(id, &Store::new(&state_dir::state_dir(given)))?;
-    hold(id)?;
     block_on(async {
+        // First: a VM that cannot be stopped is not to be held.
         let connections = Connections::open().await?;
+        hold(id).await?;
         let unit = Unit {
             connections: &connections,
             id,
@@ -41,14 +42,14 @@ pub fn run(id: &VmId, seconds: u32, given: Option<&Utf8Path>) -> anyhow::Result<
 }
 
 /// Without the VM's lock, too, where somebody has that for longer: who starts a VM has it for a moment alone.
-fn hold(id: &VmId) -> anyhow::Result<()> {
-    let end = std::time::Instant::now() + MOMENT;
+async fn hold(id: &VmId) -> anyhow::Result<()> {
+    let end = tokio::time::Instant::now() + MOMENT;
     let _own = loop {
         let own = apply::try_lock_vm(id, Doing::Stop)?;
-        if own.is_some() || std::time::Instant::now() > end {
+        if own.is_some() || tokio::time::Instant::now() > end {
             break own;
         }
-        std::thread::sleep(INTERVAL);
+        tokio::time::sleep(INTERVAL).await;
     };
     apply::hold(id)
 }

@@ -16,6 +16,7 @@ use crate::plan::Request;
 
 use super::carry_out::{Mode, carry_out, report};
 use super::current::current;
+use super::current::no_such_vm;
 use super::fetched::{Fetched, Turn, lock_vm, with_lock};
 use super::{Exit, block_on, state_dir};
 
@@ -80,7 +81,7 @@ pub(super) fn refuse_unheard_of(id: &VmId, store: &Store) -> anyhow::Result<()> 
             return Ok(());
         }
     }
-    bail!("there is no VM {id}\nhint: `nkudo status` lists the VMs");
+    Err(no_such_vm(id))
 }
 
 /// Whether nkudo has taken PCI devices from the host for a VM.

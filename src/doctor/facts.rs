@@ -69,12 +69,23 @@ pub struct Kvm {
     pub device: DeviceNode,
     /// `kvm_intel` or `kvm_amd`, where it is loaded or built in.
     pub module: Option<String>,
-    /// `vmx` or `svm`: the CPU can do it.
-    pub cpu_flag: Option<String>,
-    /// The machine is virtual itself.
+    pub cpu: KvmCpu,
+    /// The machine is virtual itself, as far as its CPU says so.
     pub nested: bool,
     /// Whether there is a group of that name, which VMs' users are in.
     pub group: Option<u32>,
+}
+
+/// What the CPU has for KVM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvmCpu {
+    /// Intel's, by its flag.
+    Vmx,
+    /// AMD's.
+    Svm,
+    Off,
+    /// The kernel finds out by itself, and has no module for it.
+    Aarch64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::facts::{
-    Cgroups, DeviceNode, Distribution, Facts, FileFact, Filesystem, HostState, Kvm, Programs,
-    Service, SystemdFacts,
+    Cgroups, DeviceNode, Distribution, Facts, FileFact, Filesystem, HostState, Kvm, KvmCpu,
+    Programs, Service, SystemdFacts,
 };
 use super::ports::Listener;
 use super::{kernel, ports};
@@ -248,10 +248,15 @@ fn kvm() -> Kvm {
     Kvm {
         device,
         module: module.map(str::to_owned),
-        cpu_flag: ["vmx", "svm"]
-            .into_iter()
-            .find(|flag| flags.contains(flag))
-            .map(str::to_owned),
+        cpu: if std::env::consts::ARCH == "aarch64" {
+            KvmCpu::Aarch64
+        } else if flags.contains("vmx") {
+            KvmCpu::Vmx
+        } else if flags.contains("svm") {
+            KvmCpu::Svm
+        } else {
+            KvmCpu::Off
+        },
         nested: flags.contains("hypervisor"),
         group: group("kvm", &read("/etc/group")),
     }

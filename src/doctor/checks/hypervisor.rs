@@ -3,7 +3,7 @@
 #![deny(clippy::disallowed_methods)]
 
 use crate::doctor::Check;
-use crate::doctor::facts::{DeviceNode, Distribution, Facts, Kvm};
+use crate::doctor::facts::{DeviceNode, Distribution, Facts, Kvm, KvmCpu};
 use crate::hypervisor::Version;
 use crate::observe::Hypervisor;
 
@@ -41,38 +41,47 @@ pub(super) fn hypervisor(facts: &Facts) -> Check {
     }
 }
 
-pub(super) fn kvm_device(distribution: Distribution, kvm: &Kvm) -> Check {
-    let name = "kvm";
-    match &kvm.device {
-        DeviceNode::Missing => {
-            let module = match kvm.cpu_flag.as_deref() {
-                Some("svm") => "kvm_amd",
-                _ => "kvm_intel",
-            };
-            if kvm.module.is_none() && kvm.cpu_flag.is_some() {
-                let remedy = if distribution == Distribution::Nixos {
-                    format!("boot.kernelModules = [ \"{}\" ];", module.replace('_', "-"))
-                } else {
-                    format!("`modprobe {module}`, and `{module}` in a file of /etc/modules-load.d")
-                };
-                return Check::fail(
-                    name,
-                    format!(
-                        "KVM is not available: there is no /dev/kvm, and {module} is not loaded"
-                    ),
-                    remedy,
-                );
-            }
+/// Why there is no /dev/kvm, and what to do.
+fn no_kvm(distribution: Distribution, kvm: &Kvm) -> (String, String) {
+    let module = match kvm.cpu {
+        KvmCpu::Vmx => "kvm_intel",
+        KvmCpu::Svm => "kvm_amd",
+        KvmCpu::Off => {
             let remedy = if kvm.nested {
                 "switch nested virtualisation on in the host of this machine, and give this machine the host's CPU"
             } else {
                 "switch virtualisation (VT-x, AMD-V) on in the host's firmware"
             };
-            Check::fail(
-                name,
-                "KVM is not available: there is no /dev/kvm, and the CPU does not offer virtualisation",
-                remedy,
-            )
+            let why = ", and the CPU does not offer virtualisation";
+            return (why.to_owned(), remedy.to_owned());
+        }
+        // What the kernel says there: `HYP mode not available`.
+        KvmCpu::Aarch64 => {
+            let remedy = "`journalctl -k -g kvm` says why: the firmware has to start the kernel at EL2, and in a machine that \
+                          is virtual itself, its host has to offer nested virtualisation";
+            return (String::new(), remedy.to_owned());
+        }
+    };
+    if kvm.module.is_some() {
+        let remedy =
+            "`journalctl -k -g kvm` says why; firmware may have switched virtualisation off";
+        return (format!(", though {module} is loaded"), remedy.to_owned());
+    }
+    let remedy = if distribution == Distribution::Nixos {
+        format!("boot.kernelModules = [ \"{}\" ];", module.replace('_', "-"))
+    } else {
+        format!("`modprobe {module}`, and `{module}` in a file of /etc/modules-load.d")
+    };
+    (format!(", and {module} is not loaded"), remedy)
+}
+
+pub(super) fn kvm_device(distribution: Distribution, kvm: &Kvm) -> Check {
+    let name = "kvm";
+    match &kvm.device {
+        DeviceNode::Missing => {
+            let (why, remedy) = no_kvm(distribution, kvm);
+            let what = format!("KVM is not available: there is no /dev/kvm{why}");
+            Check::fail(name, what, remedy)
         }
         DeviceNode::There {
             mode,
@@ -120,5 +129,34 @@ pub(super) fn kvm_device(distribution: Distribution, kvm: &Kvm) -> Check {
                 ),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_missing_kvm_fits_the_cpu() {
+        let said = |cpu, module: Option<&str>, nested| {
+            let kvm = Kvm {
+                device: DeviceNode::Missing,
+                module: module.map(str::to_owned),
+                cpu,
+                nested,
+                group: None,
+            };
+            let (why, remedy) = no_kvm(Distribution::Debian, &kvm);
+            format!("{why}: {remedy}")
+        };
+        assert!(
+            said(KvmCpu::Vmx, None, false)
+                .contains("kvm_intel is not loaded: `modprobe kvm_intel`")
+        );
+        assert!(said(KvmCpu::Svm, Some("kvm_amd"), true).contains("though kvm_amd is loaded"));
+        assert!(said(KvmCpu::Off, None, false).contains("VT-x"));
+        assert!(said(KvmCpu::Off, None, true).contains("nested"));
+        let arm = said(KvmCpu::Aarch64, None, false);
+        assert!(arm.contains("EL2") && !arm.contains("VT-x"), "{arm}");
     }
 }

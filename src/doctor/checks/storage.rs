@@ -6,7 +6,7 @@ use super::size;
 use crate::doctor::Check;
 use crate::doctor::facts::Filesystem;
 
-/// Below this a filesystem is as good as full.
+/// Below this a filesystem is as good as full, unless it is a small one, as /run.
 const FULL: u64 = 256 << 20;
 
 pub(super) fn space(path: &str, filesystem: &Filesystem) -> Check {
@@ -30,7 +30,7 @@ pub(super) fn space(path: &str, filesystem: &Filesystem) -> Check {
              `findmnt` shows how it is mounted",
         );
     }
-    if filesystem.available < FULL {
+    if filesystem.available < FULL.min(filesystem.size / 10) {
         Check::fail(name, what, remedy)
     } else if filesystem.available < filesystem.size / 20 {
         Check::warn(name, what, remedy)
@@ -56,5 +56,31 @@ pub(super) fn inodes(path: &str, filesystem: &Filesystem) -> Check {
         Check::warn(name, what, remedy)
     } else {
         Check::ok(name, what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+
+    #[test]
+    fn a_small_filesystem_is_full_when_little_of_it_is_free() {
+        let verdict = |size: u64, available: u64| {
+            let filesystem = Filesystem {
+                uses: ["sockets".to_owned()].into(),
+                read_only: false,
+                size: size << 20,
+                available: available << 20,
+                inodes: 0,
+                inodes_free: 0,
+            };
+            space("/run", &filesystem).verdict
+        };
+        assert_eq!(verdict(143, 143), Verdict::Ok);
+        assert_eq!(verdict(143, 10), Verdict::Fail);
+        assert_eq!(verdict(100_000, 255), Verdict::Fail);
+        assert_eq!(verdict(100_000, 3000), Verdict::Warn);
+        assert_eq!(verdict(100_000, 6000), Verdict::Ok);
     }
 }

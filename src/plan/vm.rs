@@ -71,7 +71,23 @@ fn step(id: &VmId, wanted: &Manifest, observed: &Observed, request: &Request) ->
         }
         (Some(vm), Request::Switch(switch)) => match (unit, vm.autostart) {
             (None, Autostart::No) => simply(Action::Nothing, Reason::NotAutostarted),
-            (unit, _) => look.start(unit, vm, switch.pending),
+            (unit, autostart) => {
+                let step = look.start(unit, vm, switch.pending);
+                // One that runs is kept so; one that has ended is not begun anew.
+                let ended = unit.is_some_and(|unit| {
+                    matches!(
+                        unit.state,
+                        UnitState::Failed | UnitState::Inactive | UnitState::Deactivating
+                    )
+                });
+                if ended && autostart == Autostart::No {
+                    let mut reasons = step.reasons;
+                    reasons.push(Reason::NotAutostarted);
+                    VmStep::new(Action::Nothing, reasons)
+                } else {
+                    step
+                }
+            }
         },
     }
 }

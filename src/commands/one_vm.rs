@@ -32,6 +32,8 @@ pub fn restart(id: VmId, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
 pub fn stop(id: VmId, given: Option<&Utf8Path>) -> anyhow::Result<Exit> {
     let store = Store::new(&state_dir::state_dir(given));
     refuse_unheard_of(&id, &store)?;
+    // One that cannot be stopped is not to be held.
+    block_on(async { Ok(Connections::open().await.map(drop)?) })?;
     {
         let _own = lock_vm(&id, Doing::Stop)?;
         // First, so that a switch leaves it alone even if this run is killed now.

@@ -10,11 +10,24 @@ use super::until::until;
 cases![
     a_guest_that_was_not_asked_did_not_power_off,
     a_stopped_vm_is_left_alone_until_it_is_started,
+    a_vm_that_cannot_be_stopped_is_not_held,
     systemctl_stop_holds_and_restart_does_not,
     start_and_restart_act_on_one_declared_vm,
     a_vm_can_be_restarted_again_and_again,
     a_restart_waits_until_the_old_tap_is_gone,
 ];
+
+fn a_vm_that_cannot_be_stopped_is_not_held() {
+    let host = Host::with_web(Then::PowerOffWhenAsked, "");
+    let no_bus = ["env", "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nowhere", "nkudo"];
+    for command in [["stop", "web"].as_slice(), &["stop", "web", "--force"]] {
+        Ran::of(&host.machine.run(&[&no_bus, command].concat()))
+            .ended(1)
+            .says("cannot reach systemd");
+        assert!(!host.exists("/run/nkudo/held/web"), "{command:?}");
+    }
+    host.nkudo(&["switch"]).done().says("nothing to do");
+}
 
 fn a_stopped_vm_is_left_alone_until_it_is_started() {
     let host = Host::boot(Networkd::On);

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::diagnosis::{self, Diagnosis};
 use crate::document::FormatVersion;
-use crate::generation::Manifest;
+use crate::generation::{Manifest, Unreadable};
 use crate::host::{Disk, Nic, SnapshotName, Vm, VmId};
 use crate::hypervisor::events::Guest;
 use crate::journal::LastExit;
@@ -232,10 +232,11 @@ pub fn status(
 impl Status {
     /// The status of a host whose current generation cannot be read, made without it.
     #[must_use]
-    pub fn of_unreadable(mut self, number: u64, why: String) -> Self {
+    pub fn of_unreadable(mut self, unreadable: Unreadable) -> Self {
+        let Unreadable { number, why } = unreadable;
         self.generation = Some(number);
         self.newest = self.newest.filter(|newest| *newest != number);
-        self.unreadable = Some(why);
+        self.unreadable = Some(format!("{:#}", anyhow::Error::from(why)));
         for vm in &mut self.vms {
             vm.declared = true;
         }

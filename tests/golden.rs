@@ -7,6 +7,8 @@
     reason = "a case that is wrong fails by panicking"
 )]
 
+mod programs;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -16,8 +18,8 @@ use camino::Utf8PathBuf;
 use nkudo::config::{self, Attached, Outcome, Source};
 use nkudo::generation::{Generation, Input, Origin, Rendering, Role};
 use nkudo::host::Host;
-use nkudo::hypervisor::Version;
-use nkudo::unit::Programs;
+
+use programs::programs;
 
 #[test]
 fn every_generation_is_as_recorded() {
@@ -111,19 +113,6 @@ fn cases() -> Vec<std::path::PathBuf> {
     cases.sort();
     assert!(!cases.is_empty());
     cases
-}
-
-fn programs() -> Programs {
-    Programs {
-        hypervisor: "/usr/bin/cloud-hypervisor".into(),
-        hypervisor_version: Version {
-            major: 53,
-            minor: 0,
-        },
-        nkudo: "/usr/bin/nkudo".into(),
-        virtiofsd: Some("/usr/libexec/virtiofsd".into()),
-        swtpm: Some("/usr/bin/swtpm".into()),
-    }
 }
 
 /// What a case's configuration means. `attached/` has the files of /etc/nkudo that it names.

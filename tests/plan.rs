@@ -16,6 +16,7 @@
 )]
 
 mod planning;
+mod programs;
 mod recorded;
 
 use std::fmt::Write as _;

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::cli::Status as Arguments;
 use crate::connections::Connections;
 use crate::disk;
-use crate::generation::{Manifest, Store};
+use crate::generation::{Current, Store};
 use crate::host::{Boot, Host};
 use crate::observe;
 use crate::observe::{Detail, Observed, Specification, closer, leases, observe, tuning};
@@ -81,15 +81,10 @@ async fn look(
     store: &Store,
     connections: &Connections,
 ) -> anyhow::Result<Status> {
-    let mut current: Option<(u64, Manifest)> = None;
-    let mut unreadable: Option<(u64, String)> = None;
-    if let Some(number) = store.current()? {
-        match store.manifest(number) {
-            Ok(manifest) => current = Some((number, manifest)),
-            // What runs is of systemd, and seen all the same.
-            Err(err) => unreadable = Some((number, format!("{:#}", anyhow::Error::from(err)))),
-        }
-    }
+    let Current {
+        readable: mut current,
+        unreadable,
+    } = store.current_if_readable()?;
     let newest = store.newest()?;
     let hypervisor = current
         .as_ref()
@@ -117,8 +112,8 @@ async fn look(
         .as_ref()
         .map(|(number, manifest)| (*number, manifest));
     let mut status = status(current, newest, &observed, &closer);
-    if let Some((number, why)) = unreadable {
-        status = status.of_unreadable(number, why);
+    if let Some(unreadable) = unreadable {
+        status = status.of_unreadable(unreadable);
     }
     if let Some(id) = only {
         status.vms.retain(|vm| vm.id == *id);

@@ -15,7 +15,7 @@ use super::ports::Listener;
 use super::{kernel, ports};
 use crate::connections::Connections;
 use crate::disk;
-use crate::generation::{Manifest, Store};
+use crate::generation::{Current, Manifest, Store};
 use crate::host::{Boot, Disk, DiskAccess, ProgramName, Proto, Vm, VmId};
 use crate::observe::{
     self, Detail, Hypervisor, PciDevices, capacity, closer, default_hugepage, meminfo, observe,
@@ -108,14 +108,10 @@ async fn known(
     connections: &Connections,
     only: Option<&VmId>,
 ) -> anyhow::Result<HostState> {
-    let mut current: Option<(u64, Manifest)> = None;
-    let mut unreadable: Option<(u64, String)> = None;
-    if let Some(number) = store.current()? {
-        match store.manifest(number) {
-            Ok(manifest) => current = Some((number, manifest)),
-            Err(err) => unreadable = Some((number, format!("{:#}", anyhow::Error::from(err)))),
-        }
-    }
+    let Current {
+        readable: mut current,
+        unreadable,
+    } = store.current_if_readable()?;
     let manager = &connections.manager;
     let netlink = &connections.netlink;
     let mut observed = observe(connections, None, Detail::Networks).await?;
@@ -134,8 +130,8 @@ async fn known(
         .as_ref()
         .map(|(number, manifest)| (*number, manifest));
     let mut status = status(referred, store.newest()?, &observed, &closer);
-    if let Some((number, why)) = unreadable {
-        status = status.of_unreadable(number, why);
+    if let Some(unreadable) = unreadable {
+        status = status.of_unreadable(unreadable);
     }
     let names = ["nkudo-boot.service", "nkudo.slice", MACHINED];
     let files = manager.list_unit_files_by_patterns(&[], &names).await?;

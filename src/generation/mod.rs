@@ -13,5 +13,5 @@ mod store_paths;
 pub use gc_roots::{GcRoots, Unneeded};
 pub use manifest::{Input, Manifest, Origin, Record, Role};
 pub use render::{Generation, Rendering, vm_digest};
-pub use store::{Store, StoreError, Stored};
+pub use store::{Current, Store, StoreError, Stored, Unreadable};
 pub use store_paths::{StorePath, paths, paths_of_disk};

@@ -14,6 +14,20 @@ use crate::disk::DiskRecord;
 use crate::document::to_json;
 use crate::files;
 
+/// The generation that the host was switched to last; neither before the first switch.
+#[derive(Debug, Default)]
+pub struct Current {
+    pub readable: Option<(u64, Manifest)>,
+    pub unreadable: Option<Unreadable>,
+}
+
+/// The current generation, where it cannot be read.
+#[derive(Debug)]
+pub struct Unreadable {
+    pub number: u64,
+    pub why: StoreError,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("cannot {doing} {path}")]
@@ -212,6 +226,18 @@ impl Store {
         self.current()?
             .map(|number| Ok((number, self.manifest(number)?)))
             .transpose()
+    }
+
+    /// The same for whoever shows what runs: a generation that cannot be read keeps nobody from that.
+    pub fn current_if_readable(&self) -> Result<Current, StoreError> {
+        let mut current = Current::default();
+        if let Some(number) = self.current()? {
+            match self.manifest(number) {
+                Ok(manifest) => current.readable = Some((number, manifest)),
+                Err(why) => current.unreadable = Some(Unreadable { number, why }),
+            }
+        }
+        Ok(current)
     }
 
     /// Points `current` at a generation. Done last, when the host is as it says.

@@ -2,7 +2,6 @@
 
 #![deny(clippy::disallowed_methods)]
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -23,21 +22,10 @@ use crate::observe::{Admin, Link, LinkKind, Route, Traffic};
 pub(super) fn seen(message: LinkMessage) -> (String, Link) {
     let mut name = String::new();
     let mut in_group = false;
-    let mut link = Link {
-        index: message.header.index,
-        kind: LinkKind::Other,
-        mac: None,
-        master: None,
-        isolation: Isolation::Off,
-        below: None,
-        traffic: Traffic::default(),
-        admin: if message.header.flags.contains(LinkFlags::Up) {
-            Admin::Up
-        } else {
-            Admin::Down
-        },
-        addresses: BTreeSet::new(),
-    };
+    let mut link = Link::new(message.header.index, LinkKind::Other);
+    if !message.header.flags.contains(LinkFlags::Up) {
+        link.admin = Admin::Down;
+    }
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = text,

@@ -203,6 +203,23 @@ pub struct Link {
     pub addresses: BTreeSet<IpNet>,
 }
 
+impl Link {
+    /// One that is up, and of which nothing else is known.
+    pub fn new(index: u32, kind: LinkKind) -> Self {
+        Self {
+            index,
+            kind,
+            mac: None,
+            master: None,
+            isolation: Isolation::Off,
+            below: None,
+            traffic: Traffic::default(),
+            admin: Admin::Up,
+            addresses: BTreeSet::new(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkKind {
     Bridge,

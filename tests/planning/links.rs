@@ -1,10 +1,10 @@
 //! Bridges, TAPs, and the host's own links.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use nkudo::generation::Manifest;
-use nkudo::host::{Autostart, Isolation, Network};
-use nkudo::observe::{Admin, Link, LinkKind, Observed, Traffic};
+use nkudo::host::{Autostart, Network};
+use nkudo::observe::{Admin, Link, LinkKind, Observed};
 
 use super::differs::{LinkDiffers, Presence};
 
@@ -12,20 +12,9 @@ use super::differs::{LinkDiffers, Presence};
 pub(super) fn links(before: &Manifest) -> BTreeMap<String, Link> {
     let mut links = BTreeMap::new();
     let mut next = 2..;
-    let link = |index, kind| Link {
-        index,
-        kind,
-        mac: None,
-        master: None,
-        isolation: Isolation::Off,
-        below: None,
-        traffic: Traffic::default(),
-        admin: Admin::Up,
-        addresses: BTreeSet::new(),
-    };
     // The host's own, which its default route leads over, and another one.
     for name in ["eth0", "eth1"] {
-        let mut own = link(next.next().unwrap(), LinkKind::Other);
+        let mut own = Link::new(next.next().unwrap(), LinkKind::Other);
         if name == "eth0" {
             own.addresses.insert("203.0.113.5/24".parse().unwrap());
         }
@@ -34,7 +23,7 @@ pub(super) fn links(before: &Manifest) -> BTreeMap<String, Link> {
     for network in before.host.networks.values() {
         let mut master = None;
         if let Some(own) = network.own() {
-            let mut bridge = link(next.next().unwrap(), LinkKind::Bridge);
+            let mut bridge = Link::new(next.next().unwrap(), LinkKind::Bridge);
             bridge.mac = Some(Network::bridge_mac(&own.name).octets());
             bridge.addresses.extend(&own.address);
             bridge.addresses.insert("fe80::1/64".parse().unwrap());
@@ -45,7 +34,7 @@ pub(super) fn links(before: &Manifest) -> BTreeMap<String, Link> {
             continue;
         };
         if let Some(vlan) = &uplink.vlan {
-            let mut port = link(next.next().unwrap(), LinkKind::Vlan(vlan.id.get()));
+            let mut port = Link::new(next.next().unwrap(), LinkKind::Vlan(vlan.id.get()));
             port.mac = Some(Network::vlan_mac(&vlan.link).octets());
             port.below = links.get(uplink.link.as_str()).map(|link| link.index);
             links.insert(vlan.link.to_string(), port);
@@ -59,7 +48,7 @@ pub(super) fn links(before: &Manifest) -> BTreeMap<String, Link> {
             continue;
         }
         for nic in &vm.nics {
-            let mut tap = link(next.next().unwrap(), LinkKind::Tun);
+            let mut tap = Link::new(next.next().unwrap(), LinkKind::Tun);
             let network = &before.host.networks[&nic.network];
             tap.isolation = network.isolation;
             if let Some(bridge) = network.bridge() {
@@ -93,17 +82,10 @@ pub(super) fn change_link(observed: &mut Observed, name: &str, change: &LinkDiff
         .as_ref()
         .map(|name| observed.links[name].index);
     let count = u32::try_from(observed.links.len()).unwrap();
-    let link = observed.links.entry(name.to_owned()).or_insert(Link {
-        index: 100 + count,
-        kind: LinkKind::Other,
-        mac: None,
-        master: None,
-        isolation: Isolation::Off,
-        below: None,
-        traffic: Traffic::default(),
-        admin: Admin::Up,
-        addresses: BTreeSet::new(),
-    });
+    let link = observed
+        .links
+        .entry(name.to_owned())
+        .or_insert_with(|| Link::new(100 + count, LinkKind::Other));
     match change.kind.as_deref() {
         Some("bridge") => link.kind = LinkKind::Bridge,
         Some("tun") => link.kind = LinkKind::Tun,

@@ -10,16 +10,15 @@ mod units;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::programs::programs;
 use nkudo::config::{self, Source};
 use nkudo::generation::{Manifest, Origin, Rendering};
 use nkudo::host::{Autostart, Size, VmId};
-use nkudo::hypervisor::Version;
 use nkudo::network::Backend;
 use nkudo::observe::{
     HeldBy, Hypervisor, Iommu, Needs, Networkd, Observed, PagePool, PciDevice, PciDevices, Remains,
     Specification, SystemdVersion, Vfio,
 };
-use nkudo::unit::Programs;
 
 pub(crate) use differs::Differs;
 pub(crate) use storage::storage;
@@ -29,19 +28,6 @@ use links::{change_link, links};
 use network::network_facts;
 use tuning::tuning_facts;
 use units::{booted, change_unit, unit};
-
-fn programs() -> Programs {
-    Programs {
-        hypervisor: "/usr/bin/cloud-hypervisor".into(),
-        hypervisor_version: Version {
-            major: 53,
-            minor: 0,
-        },
-        nkudo: "/usr/bin/nkudo".into(),
-        virtiofsd: Some("/usr/libexec/virtiofsd".into()),
-        swtpm: Some("/usr/bin/swtpm".into()),
-    }
-}
 
 pub(crate) fn manifest(text: &str, case: &Path) -> Manifest {
     let sources = [Source {
